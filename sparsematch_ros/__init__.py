@@ -1,0 +1,1 @@
+"""A spacecraft camera's images in; tracked objects, their velocities and attitude requests out."""

@@ -1,0 +1,215 @@
+"""Every setting, once: the command line, the ROS parameters and `config/sparsematch.yaml` are made from these.
+
+A field's metadata holds its description, unit, range and choices. The values in force are checked at construction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparsematch_ros.errors import SparsematchError
+
+
+def setting(
+    default: Any,
+    description: str,
+    unit: str = "",
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Make a dataclass field that knows its description, unit, range and choices."""
+    metadata = {"description": description, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check_settings(config: Any) -> None:
+    """Check every field of a settings dataclass against its type, range and choices.
+
+    Raises:
+        SparsematchError: with the field's name, its value and what would be right.
+
+    """
+    for item in dataclasses.fields(config):
+        if "description" in item.metadata:
+            _check_value(item, getattr(config, item.name))
+
+
+def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
+    meta, name = item.metadata, item.name
+    default = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
+    number_for_float = isinstance(default, float) and type(value) is int
+    if type(value) is not type(default) and not number_for_float:
+        raise SparsematchError(f"{name}: {value!r} is a {type(value).__name__}, expected {type(default).__name__}")
+    if isinstance(value, list) and not all(isinstance(entry, (int, float)) for entry in value):
+        raise SparsematchError(f"{name}: {value!r} must be a list of numbers")
+    if meta["choices"] and value not in meta["choices"]:
+        raise SparsematchError(f"{name}: '{value}' is not one of {', '.join(meta['choices'])}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = meta["minimum"], meta["maximum"]
+        # Written so that NaN fails too.
+        if not ((low is None or value >= low) and (high is None or value <= high) and value == value):
+            raise SparsematchError(f"{name}: {value} is outside [{low}, {high}] {meta['unit']}".rstrip())
+
+
+class _Checked:
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """Which networks run, where, at what size."""
+
+    sam: str = setting(
+        "mobile_sam", "SAM checkpoint, by its name in `sparsematch weights list`",
+        choices=("mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"),
+    )
+    weights_folder: str = setting("", "folder of checkpoints; empty: $SPARSEMATCH_WEIGHTS, else ./weights if it is "
+                                  "there, else the user's cache folder")
+    sam_checkpoint: str = setting("", "checkpoint file of `sam`; empty: the registry's file in weights_folder")
+    input_size: int = setting(0, "longest side given to SAM's encoder; 0: 512 on a CPU, 1024 on a GPU", "px",
+                              minimum=0, maximum=2048)
+    device: str = setting("auto", "torch device: auto, cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
+    half_precision: bool = setting(True, "run the networks in half precision on a GPU")
+    threads: int = setting(0, "CPU threads of torch; 0: torch's own choice", minimum=0, maximum=256)
+
+
+@dataclass(frozen=True)
+class EgoMotionConfig(_Checked):
+    """The background's motion between frames."""
+
+    telemetry: bool = setting(True, "use the camera's attitude where a frame carries it, with intrinsics")
+    max_features: int = setting(400, "corners followed between frames", minimum=8, maximum=5000)
+    ransac_threshold_px: float = setting(1.0, "residual up to which a point agrees with the background", "px",
+                                         minimum=0.1, maximum=20.0)
+    min_inliers: int = setting(6, "fewer agreeing points: the motion counts as not estimated", minimum=3, maximum=500)
+    max_stars: int = setting(150, "brightest point sources used as stars", minimum=8, maximum=2000)
+    star_search_px: float = setting(40.0, "how far a star may move between frames beyond what is expected", "px",
+                                    minimum=1.0, maximum=500.0)
+    flow_size: int = setting(320, "longest side of the raster on which residual motion is computed", "px",
+                             minimum=64, maximum=1024)
+
+
+@dataclass(frozen=True)
+class SegmentationConfig(_Checked):
+    """Where to ask SAM, and which of its masks to keep; names shared with SAM's generator mean the same."""
+
+    mode: str = setting("adaptive", "adaptive: prompts go where something is expected, moves or is bright; full_grid: "
+                        "SAM's own automatic generator on every frame", choices=("adaptive", "full_grid"))
+    prompt_budget: int = setting(12, "most prompts in one frame", minimum=0, maximum=4096)
+    sweep_points_per_side: int = setting(8, "side of the sparse grid that is swept over several frames; 0: none",
+                                         minimum=0, maximum=64)
+    sweep_prompts: int = setting(1, "points of the sweep asked in one frame", minimum=0, maximum=1024)
+    bright_threshold: float = setting(0.08, "brightness above a dark sky that asks for a prompt, 1 = white",
+                                      minimum=0.0, maximum=1.0)
+    motion_threshold_px: float = setting(0.7, "residual motion between frames that asks for a prompt, beside the "
+                                         "background's own scatter", "px", minimum=0.05, maximum=50.0)
+    min_region_px: float = setting(80.0, "smallest moving or bright region that is given to SAM", "px^2",
+                                   minimum=1.0, maximum=1e6)
+    point_sources: bool = setting(True, "detect objects of a few pixels against a dark sky without SAM")
+    point_source_snr: float = setting(5.0, "signal to noise from which a point source counts", minimum=2.0, maximum=100.0)
+    point_source_max_px: float = setting(12.0, "largest extent of a point source", "px", minimum=2.0, maximum=64.0)
+    points_per_side: int = setting(32, "full_grid: points along a side", minimum=1, maximum=128)
+    points_per_batch: int = setting(16, "prompts a decoder call", minimum=1, maximum=4096)
+    pred_iou_thresh: float = setting(0.88, "full_grid and sweep: least predicted IoU", minimum=0.0, maximum=1.0)
+    stability_score_thresh: float = setting(0.95, "full_grid and sweep: least stability score", minimum=0.0, maximum=1.0)
+    stability_score_offset: float = setting(1.0, "shift of the mask threshold for the stability score", minimum=0.0,
+                                            maximum=10.0)
+    box_nms_thresh: float = setting(0.7, "box IoU above which the weaker mask is dropped", minimum=0.0, maximum=1.0)
+    crop_n_layers: int = setting(0, "full_grid: layers of crops", minimum=0, maximum=4)
+    crop_nms_thresh: float = setting(0.7, "full_grid: box IoU between crops above which one is dropped", minimum=0.0,
+                                     maximum=1.0)
+    crop_overlap_ratio: float = setting(512 / 1500, "full_grid: overlap of crops", minimum=0.0, maximum=1.0)
+    crop_n_points_downscale_factor: int = setting(1, "full_grid: points_per_side is divided by this each layer",
+                                                  minimum=1, maximum=16)
+    min_mask_region_area: int = setting(0, "holes and islands under this are removed", "px^2", minimum=0, maximum=10**7)
+    targeted_iou_thresh: float = setting(0.6, "least predicted IoU of a mask asked for at an expected, moving or "
+                                         "bright place", minimum=0.0, maximum=1.0)
+    max_area_fraction: float = setting(0.7, "masks over this share of the image are background", minimum=0.01, maximum=1.0)
+
+
+@dataclass(frozen=True)
+class DescriptionConfig(_Checked):
+    """One descriptor a segment."""
+
+    source: str = setting("sam", "sam: mean patch embedding of SAM's encoder; dinov2: of DINOv2, needs its checkpoint; "
+                          "none: position alone", choices=("sam", "dinov2", "none"))
+    dinov2: str = setting("dinov2_vits14", "DINOv2 checkpoint, by its name in `sparsematch weights list`",
+                          choices=tuple(f"dinov2_vit{size}14{kind}" for kind in ("", "_reg") for size in "sblg"))
+    dinov2_checkpoint: str = setting("", "checkpoint file of `dinov2`; empty: the registry's file in weights_folder")
+    dinov2_input_size: int = setting(448, "longest side given to DINOv2, rounded to multiples of 14", "px",
+                                     minimum=56, maximum=2048)
+
+
+@dataclass(frozen=True)
+class MatchingConfig(_Checked):
+    """Segment to segment between consecutive frames."""
+
+    min_cosine: float = setting(0.5, "least cosine of a match", minimum=-1.0, maximum=1.0)
+    max_speed_px_s: float = setting(600.0, "fastest motion against the background between two frames", "px/s",
+                                    minimum=1.0, maximum=1e5)
+    max_area_ratio: float = setting(3.0, "largest ratio of the two areas", minimum=1.0, maximum=100.0)
+    appearance_weight: float = setting(1.0, "weight of 1 - cosine in the cost", minimum=0.0, maximum=100.0)
+    position_weight: float = setting(1.0, "weight of the distance to the expected place, in units of the gate",
+                                     minimum=0.0, maximum=100.0)
+    overlap_weight: float = setting(1.0, "weight of 1 - IoU of the moved boxes", minimum=0.0, maximum=100.0)
+
+
+@dataclass(frozen=True)
+class TrackingConfig(_Checked):
+    """Identity and velocity over time."""
+
+    confirm_hits: int = setting(3, "frames in which an object must be seen before it is confirmed", minimum=2, maximum=50)
+    confirm_window: int = setting(4, "frames within which confirm_hits must fall", minimum=2, maximum=100)
+    max_coast_s: float = setting(1.5, "how long an unseen confirmed object is predicted before it is lost", "s",
+                                 minimum=0.0, maximum=600.0)
+    max_gap_s: float = setting(5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0)
+    acceleration_px_s2: float = setting(20.0, "standard deviation of an object's own acceleration", "px/s^2",
+                                        minimum=0.0, maximum=1e4)
+    gate_sigma: float = setting(4.0, "innovation gate", "standard deviations", minimum=1.0, maximum=20.0)
+    moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)
+    moving_false_alarm: float = setting(1e-3, "chance that a resting object passes the test for motion", minimum=1e-9,
+                                        maximum=0.5)
+    max_objects: int = setting(256, "most objects followed at once", minimum=1, maximum=10000)
+
+
+@dataclass(frozen=True)
+class PointingConfig(_Checked):
+    """What attitude_request_node asks for."""
+
+    boresight: list[float] = setting([0.0, 0.0, 1.0], "body axis that shall meet the target, unit vector")
+    camera_to_body_xyzw: list[float] = setting([0.0, 0.0, 0.0, 1.0], "rotation of the camera's optical frame in the body "
+                                               "frame, v_B = q v_C")
+    inertial_frame: str = setting("inertial", "frame_id of requests where the spacecraft's attitude is known")
+    dead_band_deg: float = setting(0.05, "off-boresight angle under which nothing is asked", "deg", minimum=0.0, maximum=45.0)
+    max_age_s: float = setting(2.0, "oldest object array that is answered", "s", minimum=0.01, maximum=600.0)
+    max_attitude_age_s: float = setting(0.5, "oldest attitude that counts as known at an image's stamp", "s",
+                                        minimum=0.0, maximum=60.0)
+    validity_s: float = setting(5.0, "how long a request holds after its image", "s", minimum=0.1, maximum=3600.0)
+    min_existence: float = setting(0.8, "least existence probability of a target", minimum=0.0, maximum=1.0)
+    max_rate_deg_s: float = setting(2.0, "slew rate that the spacecraft can follow", "deg/s", minimum=0.001, maximum=60.0)
+    max_acceleration_deg_s2: float = setting(1.0, "slew acceleration that the spacecraft can follow", "deg/s^2",
+                                             minimum=0.0001, maximum=60.0)
+    keep_out_half_angles_deg: list[float] = setting([], "half angle of each keep-out cone around the boresight", "deg")
+    keep_out_directions: list[float] = setting([], "inertial unit vector to each keep-out body, x, y, z one after another")
+    allow_unchecked: bool = setting(False, "send although attitude or a keep-out direction is unknown, saying so")
+    enabled: bool = setting(False, "send requests from the start; otherwise the service `enable` starts it")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of the line, one group a stage."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    egomotion: EgoMotionConfig = field(default_factory=EgoMotionConfig)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    description: DescriptionConfig = field(default_factory=DescriptionConfig)
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    pointing: PointingConfig = field(default_factory=PointingConfig)
