@@ -119,9 +119,7 @@ class CameraModel:
         if self.distortion_model == "equidistant" and self.distortion.size:
             flat = cv2.fisheye.undistortPoints(points[:, None], self.matrix, self.distortion)
         else:
-            # undistortPointsIter because the default of five rounds leaves tenths of a pixel in wide lenses.
-            criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
-            flat = cv2.undistortPointsIter(points[:, None], self.matrix, self._coefficients(), None, None, criteria)
+            flat = _undistort_iterated(points, self.matrix, self._coefficients())
         return np.asarray(flat, dtype=np.float64).reshape(-1, 2)
 
     def _distort(self, vectors: FloatArray) -> FloatArray:
@@ -134,3 +132,13 @@ class CameraModel:
 
     def _coefficients(self) -> FloatArray | None:
         return self.distortion if self.distortion.size else None
+
+
+def _undistort_iterated(points: FloatArray, matrix: FloatArray, coefficients: FloatArray | None) -> FloatArray:
+    """Undistort pixels `(N, 2)` until they settle: OpenCV's five default rounds leave tenths of a pixel in wide lenses."""
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
+    if hasattr(cv2, "undistortPointsIter"):  # OpenCV 4 has a function of its own for it, 5 an argument.
+        flat = cv2.undistortPointsIter(points[:, None], matrix, coefficients, None, None, criteria)
+    else:
+        flat = cv2.undistortPoints(points[:, None], matrix, coefficients, criteria=criteria)
+    return np.asarray(flat, dtype=np.float64)

@@ -154,7 +154,7 @@ class MatchingConfig(_Checked):
     min_cosine: float = setting(0.5, "least cosine of a match", minimum=-1.0, maximum=1.0)
     max_speed_px_s: float = setting(600.0, "fastest motion against the background between two frames", "px/s",
                                     minimum=1.0, maximum=1e5)
-    max_area_ratio: float = setting(3.0, "largest ratio of the two areas", minimum=1.0, maximum=100.0)
+    max_area_ratio: float = setting(2.0, "largest ratio of the two areas", minimum=1.0, maximum=100.0)
     appearance_weight: float = setting(1.0, "weight of 1 - cosine in the cost", minimum=0.0, maximum=100.0)
     position_weight: float = setting(1.0, "weight of the distance to the expected place, in units of the gate",
                                      minimum=0.0, maximum=100.0)
@@ -176,6 +176,10 @@ class TrackingConfig(_Checked):
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)
     moving_false_alarm: float = setting(1e-3, "chance that a resting object passes the test for motion", minimum=1e-9,
                                         maximum=0.5)
+    moving_share: float = setting(0.3, "share of an object's pixels that motion must explain better than rest, where the "
+                                  "scene has texture", minimum=0.0, maximum=1.0)
+    retire_after: int = setting(8, "frames without motion after which an object is dropped, unless it is a "
+                                "resolved one under a dark sky", minimum=2, maximum=10000)
     max_objects: int = setting(256, "most objects followed at once", minimum=1, maximum=10000)
 
 

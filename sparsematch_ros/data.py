@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +42,7 @@ class Frame:
     """One image with what is known of it.
 
     Attributes:
-        index: counts the frames accepted from the source, from 0.
+        index: position in the source, from 0; frames that were refused leave gaps.
         stamp_ns: time of the image [ns].
         image: `(H, W, 3)` uint8 RGB.
         camera: intrinsics of this image, or None where unknown.
@@ -69,6 +71,30 @@ class Frame:
         """Time of the image [s]."""
         return self.stamp_ns / NANOSECONDS
 
+    @cached_property
+    def gray(self) -> NDArray[np.uint8]:
+        """Brightness, `(H, W)` uint8."""
+        return np.asarray(cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualMotion:
+    """Motion against the background on a reduced raster.
+
+    Attributes:
+        flow_px: `(h, w, 2)` float32 in pixels of the full image.
+        evidence: `(h, w)` float32, 1 where that motion explains the picture clearly better than rest does, else 0.
+
+    """
+
+    flow_px: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        check_shape("flow_px", self.flow_px, None, None, 2)
+        check_shape("evidence", self.evidence, *self.flow_px.shape[:2])
+
 
 @dataclass(frozen=True, eq=False)
 class EgoMotion:
@@ -81,8 +107,9 @@ class EgoMotion:
         dt_s: time between the frames [s]; 0 on the first.
         inliers: points that agree.
         residual_px: standard deviation an axis of the points that agree [px]; NaN if unknown.
-        residual_flow_px: `(h, w, 2)` float32 motion against the background [px of the full image], on a reduced
-            raster, or None where it was not computed.
+        surroundings_px: robust standard deviation an axis of the residual flow [px]: how much the surroundings move
+            on their own; 0 where no flow was computed.
+        residual: dense motion against the background, or None where it was not computed.
 
     """
 
@@ -92,12 +119,12 @@ class EgoMotion:
     dt_s: float = 0.0
     inliers: int = 0
     residual_px: float = float("nan")
-    residual_flow_px: NDArray[np.float32] | None = None
+    surroundings_px: float = 0.0
+    residual: ResidualMotion | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
         check_shape("homography", self.homography, 3, 3)
-        check_shape("residual_flow_px", self.residual_flow_px, None, None, 2)
 
 
 class PromptReason(enum.IntEnum):
@@ -119,14 +146,14 @@ class Prompts:
         points_px: `(P, 2)` float64.
         boxes_xyxy_px: `(P, 4)` float64, the region that the prompt is about; NaN rows for a bare point.
         reasons: `(P,)` int64 of `PromptReason`.
-        object_rows: `(P,)` int64 row of the expected object that the prompt is about, -1 for none.
+        areas_px: `(P,)` float64 area of the expected object that the prompt is about [px^2], NaN for none.
 
     """
 
     points_px: FloatArray
     boxes_xyxy_px: FloatArray
     reasons: IntArray
-    object_rows: IntArray
+    areas_px: FloatArray
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -134,7 +161,7 @@ class Prompts:
         check_shape("points_px", self.points_px, count, 2)
         check_shape("boxes_xyxy_px", self.boxes_xyxy_px, count, 4)
         check_shape("reasons", self.reasons, count)
-        check_shape("object_rows", self.object_rows, count)
+        check_shape("areas_px", self.areas_px, count)
 
     def __len__(self) -> int:
         """Count the prompts."""
@@ -155,6 +182,8 @@ class Segments:
         stability: `(N,)` float64 in [0, 1]; 1 for point sources.
         reasons: `(N,)` int64 of `PromptReason`.
         fluxes: `(N,)` float64 summed brightness above the background [grey levels]; NaN for masks.
+        moving_shares: `(N,)` float64 in [0, 1]: share of its pixels that motion against the background explains
+            better than rest; NaN where dense motion was not computed, and for point sources.
 
     """
 
@@ -167,6 +196,7 @@ class Segments:
     stability: FloatArray
     reasons: IntArray
     fluxes: FloatArray
+    moving_shares: FloatArray
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -176,7 +206,7 @@ class Segments:
             raise ValueError(f"{self.masks.shape[0]} masks for {count} segments")
         check_shape("boxes_xywh_px", self.boxes_xywh_px, count, 4)
         check_shape("centroids_px", self.centroids_px, count, 2)
-        for name in ("areas_px", "centroid_sigma_px", "scores", "stability", "reasons", "fluxes"):
+        for name in ("areas_px", "centroid_sigma_px", "scores", "stability", "reasons", "fluxes", "moving_shares"):
             check_shape(name, getattr(self, name), count)
 
     def __len__(self) -> int:
@@ -254,6 +284,8 @@ class Expectations:
         areas_px: `(T,)` float64, of the last mask.
         segment_rows: `(T,)` int64 row among the previous frame's segments, -1 where the object was not seen there.
         worth: `(T,)` float64 in [0, 1]: how much it matters to see this object again.
+        resting_px: `(S, 2)` float64 where point sources at rest among the stars are expected, or None before the
+            first frame has shown any.
 
     """
 
@@ -264,6 +296,7 @@ class Expectations:
     areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
     segment_rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     worth: FloatArray = field(default_factory=lambda: np.zeros(0))
+    resting_px: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -273,6 +306,7 @@ class Expectations:
         check_shape("boxes_xywh_px", self.boxes_xywh_px, count, 4)
         for name in ("areas_px", "segment_rows", "worth"):
             check_shape(name, getattr(self, name), count)
+        check_shape("resting_px", self.resting_px, None, 2)
 
     def __len__(self) -> int:
         """Count the objects."""

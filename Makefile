@@ -1,0 +1,34 @@
+# Thin: what each target does stands in the file it calls.
+PYTHON ?= python3
+BIN := .venv/bin
+# Options for the command that a target ends in, as in: make demo ARGS="--scenario crossing" or make test ARGS="-k weights"
+ARGS ?=
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make setup   environment, ROS 2 wheels, MobileSAM checkpoint, messages (a second run does nothing)"
+	@echo "make demo    the ROS graph on a simulated fly-by, into demo_output/"
+	@echo "make test    core, node and graph tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   milliseconds per stage, prompts per frame, peak memory, into bench_output/"
+	@echo "make clean   remove what the build made (the environment and the checkpoints stay)"
+
+setup:
+	@$(PYTHON) requirements/environment.py
+
+demo: setup
+	$(BIN)/sparsematch demo --out demo_output $(ARGS)
+
+test: setup
+	$(BIN)/pytest test/core test/ros test/launch $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/sparsematch bench --out bench_output $(ARGS)
+
+clean:
+	rm -rf build install log

@@ -1,0 +1,1 @@
+"""The background's own motion between frames."""

@@ -1,0 +1,112 @@
+"""`sparsematch evaluate`: a folder through the pipeline, and its results against truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sparsematch_ros.config import Config
+from sparsematch_ros.data import NANOSECONDS
+from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.evaluation.matching import match_frames
+from sparsematch_ros.evaluation.scores import (
+    Scores,
+    detection_scores,
+    frames_to_confirm,
+    identity_scores,
+    j_mean,
+    velocity_scores,
+)
+from sparsematch_ros.evaluation.sightings import Frames, load_reported, load_truth
+from sparsematch_ros.media.folder_source import FolderSource
+from sparsematch_ros.media.outputs import Summary, rounded, write_json
+from sparsematch_ros.media.run import Perception, run_source
+
+FROM_RUN = ("seconds_per_frame", "prompts_per_frame", "frames", "refused_frames")
+
+
+def open_evaluation(folder: Path, rate_hz: float | None = None) -> tuple[FolderSource, Frames]:
+    """Open a folder with `frames/` and `truth.jsonl` and/or `masks/`; cheap, so that it can come before the models.
+
+    Args:
+        folder: the folder.
+        rate_hz: frame rate where there is no `frames.jsonl` [Hz].
+
+    Returns:
+        The images, and the truth by frame.
+
+    Raises:
+        SparsematchError: where a part is missing or cannot be read.
+
+    """
+    if not (folder / "frames").is_dir():
+        raise SparsematchError(f"{folder} has no frames/: evaluate needs frames/ and truth.jsonl and/or masks/ in it")
+    source = FolderSource(folder, rate_hz)
+    return source, load_truth(folder, {entry.file.stem: entry.index for entry in source.entries})
+
+
+def evaluate_source(
+    source: FolderSource, truth: Frames, pipeline: Perception, config: Config, out: Path, limit: int | None = None
+) -> Scores:
+    """Run a folder, score the results and write `metrics.json` beside what `run` writes.
+
+    Args:
+        source: the images.
+        truth: from `open_evaluation`.
+        pipeline: the stages.
+        config: the pipeline's settings.
+        out: folder to write to.
+        limit: most frames to look at, None for all.
+
+    Returns:
+        What was written to `metrics.json`.
+
+    """
+    summary = run_source(source, pipeline, config, out, limit, "evaluate")
+    entries = source.entries[:limit]
+    stamps_s = np.array([entry.stamp_ns for entry in entries]) / NANOSECONDS
+    interval_s = float(np.median(np.diff(stamps_s))) if len(stamps_s) > 1 else None
+    scores = score(truth, load_reported(out / "objects.jsonl"), [entry.index for entry in entries], interval_s)
+    metrics = _finish(scores, summary)
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def score(truth: Frames, reported: Frames, frames: list[int], interval_s: float | None) -> Scores:
+    """Compute every figure that results and truth give.
+
+    Args:
+        truth: true objects by frame.
+        reported: reported objects by frame.
+        frames: all frames that were shown to the pipeline, refused ones too.
+        interval_s: time between frames [s], None where unknown.
+
+    """
+    matches = match_frames(truth, reported, frames)
+    return {
+        "j_mean": j_mean(truth, reported, frames),
+        **detection_scores(matches),
+        **identity_scores(matches),
+        **velocity_scores(matches, interval_s),
+        "frames_to_confirm": frames_to_confirm(matches),
+    }
+
+
+def print_scores(name: str, scores: Scores) -> None:
+    """Print the figures as a table, then `j_mean` on a line of its own."""
+    table = Table(title=name)
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for key, value in scores.items():
+        table.add_row(key, "-" if value is None else f"{value:.4g}")
+    Console().print(table)
+    overlap = scores["j_mean"]
+    print(f"j_mean {'unknown: no masks' if overlap is None else format(overlap, '.4f')}")
+
+
+def _finish(scores: Scores, summary: Summary) -> Scores:
+    figures = {key: rounded(value) if isinstance(value, float) else value for key, value in scores.items()}
+    return {**figures, **{key: summary[key] for key in FROM_RUN}}

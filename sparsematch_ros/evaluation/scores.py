@@ -1,0 +1,157 @@
+"""Figures from matched frames, each as `definitions.md` says; None where there is nothing to compute it from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from pycocotools import mask as coco
+from scipy.stats import chi2
+from trackeval.metrics import CLEAR, HOTA, Identity
+
+from sparsematch_ros.data import FloatArray
+from sparsematch_ros.evaluation.matching import FrameMatches, rle_iou
+from sparsematch_ros.evaluation.sightings import Frames, Sighting
+
+Score = float | int | None
+Scores = dict[str, Score]
+
+# A velocity error, in two dimensions, lies inside the ellipse of 95% up to this squared Mahalanobis distance.
+NEES_95 = float(chi2.ppf(0.95, df=2))
+
+
+def detection_scores(matches: list[FrameMatches]) -> Scores:
+    """Give `precision`, `recall` and `false_confirmed`."""
+    hits = sum(len(frame.hits) for frame in matches)
+    false = sum(len(frame.false) for frame in matches)
+    missed = sum(len(frame.missed) for frame in matches)
+    matched = {item.id for frame in matches for _, item in frame.pairs}
+    reported = matched | {item.id for frame in matches for item in frame.false}
+    return {
+        "precision": _ratio(hits, hits + false),
+        "recall": _ratio(hits, hits + missed),
+        "false_confirmed": len(reported - matched),
+    }
+
+
+def identity_scores(matches: list[FrameMatches]) -> Scores:
+    """Give `hota`, `idf1` and `id_switches` by trackeval, from the matching of `match_frames`.
+
+    A pair's similarity is 1 where it was matched and 0 elsewhere, so that every figure rests on the same pairs; HOTA is
+    then the same at all its thresholds.
+    """
+    data = _trackeval_data(matches)
+    if not data["num_gt_dets"]:
+        return {"hota": None, "idf1": None, "id_switches": None}
+    return {
+        "hota": float(np.mean(HOTA().eval_sequence(data)["HOTA"])),
+        "idf1": float(Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"]),
+        "id_switches": int(CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)["IDSW"]),
+    }
+
+
+def velocity_scores(matches: list[FrameMatches], interval_s: float | None) -> Scores:
+    """Give the errors of velocity and bearing rate over all pairs that count.
+
+    Args:
+        matches: of all frames.
+        interval_s: time between frames [s], for the floor of 1 px per interval; None where unknown.
+
+    """
+    pairs = [(item, item.velocity_px_s, true.velocity_px_s) for frame in matches for true, item in frame.hits]
+    known = [(item, own, true) for item, own, true in pairs if own is not None and true is not None]
+    errors = np.array([own - true for _, own, true in known]).reshape(-1, 2)
+    true_speeds = np.array([np.hypot(*true) for _, _, true in known])
+    sizes = np.linalg.norm(errors, axis=1)
+    relative = None
+    if len(sizes) and interval_s:
+        relative = float(np.median(sizes / np.maximum(true_speeds, 1.0 / interval_s)))
+    return {
+        "velocity_rmse_px_s": _rms(sizes),
+        "velocity_relative_error": relative,
+        "bearing_rate_rmse_rad_s": _bearing_rate_rmse(matches),
+        "nees_in_95": _nees_in_95(errors, [item for item, _, _ in known]),
+    }
+
+
+def frames_to_confirm(matches: list[FrameMatches]) -> Score:
+    """Give the median, over the true objects that were found, of frames from coming into view to the first match."""
+    seen: dict[str, int] = {}
+    waits: dict[str, int] = {}
+    for number, frame in enumerate(matches):
+        for item in frame.visible:
+            seen.setdefault(item.id, number)
+        for true, _ in frame.pairs:
+            waits.setdefault(true.id, number - seen[true.id])
+    return float(np.median(list(waits.values()))) if waits else None
+
+
+def j_mean(truth: Frames, reported: Frames, frames: Iterable[int]) -> Score:
+    """Give the mean IoU of the true mask with the union of the reported masks, the first frame left out."""
+    overlaps = [
+        _overlap(truth[frame], reported.get(frame, []))
+        for frame in sorted(frames)[1:]
+        if any(item.mask for item in truth.get(frame, []))
+    ]
+    return float(np.mean(overlaps)) if overlaps else None
+
+
+def _overlap(true: list[Sighting], reported: list[Sighting]) -> float:
+    masks = [item.mask for item in reported if item.mask]
+    if not masks:
+        return 0.0
+    union = coco.merge([item.mask for item in true if item.mask])
+    return float(rle_iou([union], [coco.merge(masks)])[0, 0])
+
+
+def _trackeval_data(matches: list[FrameMatches]) -> dict[str, object]:
+    """Lay the matching out as trackeval reads it: dense ids and one similarity matrix a frame."""
+    true_rows: dict[str, int] = {}
+    own_rows: dict[str, int] = {}
+    true_ids, own_ids, similarity = [], [], []
+    for frame in matches:
+        own = [*(item for _, item in frame.hits), *frame.false]
+        true = [*(item for item, _ in frame.hits), *frame.missed]
+        true_ids.append(np.array([true_rows.setdefault(item.id, len(true_rows)) for item in true], dtype=int))
+        own_ids.append(np.array([own_rows.setdefault(item.id, len(own_rows)) for item in own], dtype=int))
+        # Both lists begin with the pairs, in the same order.
+        matrix = np.zeros((len(true), len(own)))
+        np.fill_diagonal(matrix[: len(frame.hits), : len(frame.hits)], 1.0)
+        similarity.append(matrix)
+    return {
+        "num_timesteps": len(matches),
+        "num_gt_ids": len(true_rows),
+        "num_tracker_ids": len(own_rows),
+        "num_gt_dets": sum(len(ids) for ids in true_ids),
+        "num_tracker_dets": sum(len(ids) for ids in own_ids),
+        "gt_ids": true_ids,
+        "tracker_ids": own_ids,
+        "similarity_scores": similarity,
+    }
+
+
+def _nees_in_95(errors: FloatArray, items: list[Sighting]) -> Score:
+    inside = [
+        float(error @ np.linalg.solve(item.velocity_covariance, error)) <= NEES_95
+        for error, item in zip(errors, items)
+        if item.velocity_covariance is not None and np.linalg.det(item.velocity_covariance) > 0
+    ]
+    return float(np.mean(inside)) if inside else None
+
+
+def _bearing_rate_rmse(matches: list[FrameMatches]) -> Score:
+    errors = [
+        float(np.linalg.norm(item.bearing_rate_rad_s - true.bearing_rate_rad_s))
+        for frame in matches
+        for true, item in frame.hits
+        if item.bearing_rate_rad_s is not None and true.bearing_rate_rad_s is not None
+    ]
+    return _rms(np.array(errors))
+
+
+def _rms(errors: FloatArray) -> Score:
+    return float(np.sqrt(np.mean(errors**2))) if len(errors) else None
+
+
+def _ratio(part: int, whole: int) -> Score:
+    return part / whole if whole else None

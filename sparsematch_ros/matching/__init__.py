@@ -1,0 +1,1 @@
+"""Segment to segment between consecutive frames."""

@@ -1,0 +1,1 @@
+"""Reading folders, videos and bags; writing records, overlays and plots."""

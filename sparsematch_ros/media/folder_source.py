@@ -1,0 +1,182 @@
+"""A folder of images, with `frames.jsonl` and `camera.yaml` where they lie inside or beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsematch_ros.camera import CameraModel
+from sparsematch_ros.data import NANOSECONDS, FloatArray, Frame
+from sparsematch_ros.errors import BadFrameError, SparsematchError
+from sparsematch_ros.media.calibration import read_camera
+from sparsematch_ros.media.images import check_size, scale_to_8_bit
+from sparsematch_ros.media.sources import DEFAULT_RATE_HZ, RefusedFrame
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+# Depths of common sensors whose samples are stored in 16 bit.
+SENSOR_BITS = (10, 12, 14, 16)
+DEPTH_SAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """One image that a folder offers.
+
+    Attributes:
+        index: its frame number.
+        file: where it lies.
+        stamp_ns: its time [ns].
+        q_NC_xyzw: `(4,)` the camera's attitude, or None.
+
+    """
+
+    index: int
+    file: Path
+    stamp_ns: int
+    q_NC_xyzw: FloatArray | None = None
+
+
+class FolderSource:
+    """Images of a folder in the order of `frames.jsonl`, else of their names (2 before 10).
+
+    Attributes:
+        name: the folder.
+        length: number of images.
+        notes: where the stamps come from, the depth of 16 bit images, and files left out.
+        frames_folder: where the images lie.
+        camera: intrinsics from `camera.yaml`, or None.
+        entries: the images in order.
+
+    """
+
+    def __init__(self, folder: Path, rate_hz: float | None = None) -> None:
+        """List the images of `folder`, or of `frames/` in it.
+
+        Raises:
+            SparsematchError: where there is no image, or a side file is wrong.
+
+        """
+        self.name = str(folder)
+        self.notes: list[str] = []
+        self.frames_folder = folder / "frames" if (folder / "frames").is_dir() else folder
+        self.entries = self._list_entries(rate_hz)
+        self.length: int | None = len(self.entries)
+        camera_file = self._side_file("camera.yaml")
+        self.camera: CameraModel | None = read_camera(camera_file) if camera_file else None
+        self._bits: int | None = None
+
+    def __iter__(self) -> Iterator[Frame | RefusedFrame]:
+        """Read the images one by one."""
+        for entry in self.entries:
+            try:
+                image = self._read(entry.file)
+                check_size(image, self.camera)
+            except BadFrameError as error:
+                yield RefusedFrame(entry.index, entry.file.name, str(error))
+            else:
+                yield Frame(entry.index, entry.stamp_ns, image, self.camera, entry.q_NC_xyzw)
+
+    def _side_file(self, name: str) -> Path | None:
+        candidates = (self.frames_folder / name, self.frames_folder.parent / name)
+        return next((file for file in candidates if file.is_file()), None)
+
+    def _list_entries(self, rate_hz: float | None) -> list[ImageFile]:
+        files = [file for file in self.frames_folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        if not files:
+            raise SparsematchError(f"{self.frames_folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        listing = self._side_file("frames.jsonl")
+        if listing is not None:
+            return self._listed(listing, files, rate_hz)
+        rate = rate_hz or DEFAULT_RATE_HZ
+        self.notes.append(f"stamps from {'--rate-hz' if rate_hz else 'the default rate of'} {rate:g} Hz")
+        ordered = sorted(files, key=_natural_order)
+        return [ImageFile(index, file, round(index * NANOSECONDS / rate)) for index, file in enumerate(ordered)]
+
+    def _listed(self, listing: Path, files: list[Path], rate_hz: float | None) -> list[ImageFile]:
+        entries = [_entry(listing, number, line, self.frames_folder) for number, line in _lines(listing)]
+        left_out = len({file.name for file in files} - {entry.file.name for entry in entries})
+        self.notes.append(f"stamps from {listing.name}" + (", --rate-hz not used" if rate_hz else ""))
+        if left_out:
+            self.notes.append(f"{left_out} images that {listing.name} does not list were left out")
+        return entries
+
+    def _read(self, file: Path) -> NDArray[np.uint8]:
+        image = read_image(file)
+        if image.dtype == np.uint16:
+            if self._bits is None:
+                self._bits = self._find_depth()
+                self.notes.append(f"16 bit images scaled to 8 bit as {self._bits} bit samples")
+            image = scale_to_8_bit(image, self._bits)
+        if image.dtype != np.uint8:
+            raise BadFrameError(f"image holds {image.dtype} samples, expected 8 or 16 bit")
+        return image
+
+    def _find_depth(self) -> int:
+        """Find the depth that holds the largest sample of some images: one scale for all, so that nothing flickers."""
+        rows = np.unique(np.linspace(0, len(self.entries) - 1, DEPTH_SAMPLES).astype(int))
+        largest = 0
+        for row in rows:
+            image = cv2.imread(str(self.entries[row].file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+            largest = max(largest, int(image.max()) if image is not None and image.dtype == np.uint16 else 0)
+        return next(bits for bits in SENSOR_BITS if largest < 2**bits)
+
+
+def read_image(file: Path) -> NDArray[Any]:
+    """Read an image file as `(H, W, 3)` RGB in its own depth.
+
+    Raises:
+        BadFrameError: where the file is missing, cut short or no image.
+
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BadFrameError(f"cannot be read: {error.strerror}") from error
+    # libjpeg fills a cut file up with grey and only warns.
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
+        raise BadFrameError(f"JPEG is cut short after {len(data)} bytes")
+    image = _decode(data)
+    if image is None:
+        raise BadFrameError(f"not a readable image ({len(data)} bytes)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decode(data: bytes) -> NDArray[Any] | None:
+    if not data:
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+
+
+def _natural_order(file: Path) -> tuple[list[tuple[int, int | str]], str]:
+    parts = re.split(r"(\d+)", file.name.lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts], file.name
+
+
+def _lines(listing: Path) -> list[tuple[int, str]]:
+    text = listing.read_text(encoding="utf-8")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if not lines:
+        raise SparsematchError(f"{listing} is empty: remove it or give a line for every image")
+    return lines
+
+
+def _entry(listing: Path, number: int, line: str, folder: Path) -> ImageFile:
+    try:
+        row = json.loads(line)
+        stamp = round(float(row["stamp_s"]) * NANOSECONDS)
+        attitude = row.get("q_NC_xyzw")
+        q_NC_xyzw = None if attitude is None else np.array(attitude, dtype=np.float64).reshape(4)
+        return ImageFile(int(row["frame"]), folder / str(row["file"]), stamp, q_NC_xyzw)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SparsematchError(f"{listing} line {number}: {error!r}; needed are frame, file, stamp_s") from error

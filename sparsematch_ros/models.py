@@ -1,0 +1,70 @@
+"""The networks that the settings name, from verified checkpoints, on their device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sparsematch_ros.config import Config, DescriptionConfig, ModelConfig
+from sparsematch_ros.description.dinov2 import Dinov2Features, build_dinov2
+from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.segmentation.models import build_sam
+from sparsematch_ros.segmentation.sam import PromptedSam
+from sparsematch_ros.weights.registry import checkpoint_named
+from sparsematch_ros.weights.store import load_state_dict, locate
+
+_CPU_INPUT_PX = 512
+_GPU_INPUT_PX = 1024
+
+
+@dataclass(frozen=True)
+class Models:
+    """Loaded networks: SAM, and DINOv2 where descriptors come from it."""
+
+    sam: PromptedSam
+    dinov2: Dinov2Features | None
+
+
+def load_models(config: Config) -> Models:
+    """Load what the settings name.
+
+    Raises:
+        SparsematchError: where a checkpoint is missing, altered or of another model, or the device is not there.
+
+    """
+    model = config.model
+    device = choose_device(model.device)
+    if model.threads:
+        torch.set_num_threads(model.threads)
+    size = model.input_size or (_CPU_INPUT_PX if device.type == "cpu" else _GPU_INPUT_PX)
+    path = locate(model.sam, model.weights_folder, model.sam_checkpoint)
+    sam = build_sam(model.sam, load_state_dict(path, checkpoint_named(model.sam)), size)
+    return Models(PromptedSam(sam, device, model.half_precision), _load_dinov2(config.description, model, device))
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a device's name into a device; `auto` is a GPU where there is one.
+
+    Raises:
+        SparsematchError: where torch does not know the name or the device is not there.
+
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SparsematchError(f"model.device '{name}' is not to be had: {reason}; auto or cpu always works") from error
+    return device
+
+
+def _load_dinov2(description: DescriptionConfig, model: ModelConfig, device: torch.device) -> Dinov2Features | None:
+    if description.source != "dinov2":
+        return None
+    name = description.dinov2
+    path = locate(name, model.weights_folder, description.dinov2_checkpoint)
+    network = build_dinov2(name, load_state_dict(path, checkpoint_named(name)))
+    return Dinov2Features(network, device, description.dinov2_input_size, model.half_precision)

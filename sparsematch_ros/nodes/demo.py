@@ -1,0 +1,115 @@
+"""`sparsematch demo`: the ROS graph in a closed loop with a simulated camera, recorded and summed up."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from sparsematch_ros.config import Config
+from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.nodes.children import ChildDied
+from sparsematch_ros.nodes.demo_report import write_report
+from sparsematch_ros.nodes.domain import isolated_domain
+from sparsematch_ros.nodes.graph import Plan, fly
+from sparsematch_ros.pointing.conventions import quaternion, unit_vector
+from sparsematch_ros.settings import load_config
+from sparsematch_ros.simulation.scenario import Scenario, load_scenario
+
+OUTPUTS = ("objects.jsonl", "matches.jsonl", "truth.jsonl", "overlay.mp4", "tracks.png", "summary.json")
+
+
+def run_demo(
+    scenario: str, out: Path, *, seed: int = 0, frames: int | None = None, requests: bool = True,
+    config_file: Path | None = None, overrides: Iterable[str] = (), real_time: bool = False,
+) -> int:  # fmt: skip
+    """Fly a scenario through the ROS graph: camera, perception and attitude request, each a process.
+
+    Writes `bag/`, `overlay.mp4`, `objects.jsonl`, `matches.jsonl`, `truth.jsonl`, `tracks.png`, `summary.json` and
+    `logs/`.
+
+    Args:
+        scenario: name or YAML file.
+        out: folder; an earlier demo in it is replaced.
+        seed: of stars, noise and clouds.
+        frames: images to take; None for the scenario's own number.
+        requests: whether the camera is asked to turn; False is the control run.
+        config_file: settings file, or None.
+        overrides: `stage.key=value`.
+        real_time: let time pass by itself, so that frames are dropped where the machine is slow.
+
+    Returns:
+        The exit status: 0, or 1 where a node died or an image was not answered in time.
+
+    Raises:
+        SparsematchError: for a wrong scenario, setting or folder.
+
+    """
+    flight = load_scenario(scenario)
+    config = fit_pointing(load_config(config_file, overrides), flight, requests)
+    plan = Plan(flight, scenario, config, out, seed, frames or flight.frames, requests, real_time)
+    prepare_folder(out)
+    try:
+        with isolated_domain():
+            recording = fly(plan)
+    except ChildDied as error:
+        print(f"sparsematch: error: {error}", file=sys.stderr)
+        return 1
+    head = {"scenario": flight.name, "seed": seed, "requests": requests, "real_time": real_time}
+    summary = write_report(recording, flight, config, out, head)
+    return tell(summary, out)
+
+
+def fit_pointing(config: Config, scenario: Scenario, requests: bool) -> Config:
+    """Tell pointing about the scenario's spacecraft: where the camera sits, and how fast it turns."""
+    R_BC = Rotation.from_quat(np.array(scenario.camera.q_BC_xyzw))
+    slew = scenario.camera.slew
+    pointing = replace(
+        config.pointing,
+        camera_to_body_xyzw=quaternion(R_BC).tolist(),
+        boresight=unit_vector(R_BC.apply([0.0, 0.0, 1.0])).tolist(),
+        max_rate_deg_s=slew.max_rate_deg_s,
+        max_acceleration_deg_s2=slew.max_acceleration_deg_s2,
+        enabled=requests,
+    )
+    return replace(config, pointing=pointing)
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the folder, and remove what an earlier demo left there, nothing else.
+
+    Raises:
+        SparsematchError: where `bag/` is something else than a bag.
+
+    """
+    bag = out / "bag"
+    if bag.exists():
+        if not any(bag.glob("*.mcap")):
+            raise SparsematchError(f"{bag} is not an earlier demo's bag: give another folder with --out")
+        shutil.rmtree(bag)
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    for name in OUTPUTS:
+        (out / name).unlink(missing_ok=True)
+
+
+def tell(summary: dict[str, Any], out: Path) -> int:
+    """Say in three lines what happened and what to look at; give the exit status."""
+    error = summary["pointing_error_deg_final"]
+    final = "the target is out of view at the end" if error is None else f"final pointing error {error:.2f} deg"
+    print(
+        f"{summary['frames']} frames of {summary['scenario']}: {summary['confirmed_objects']} objects confirmed, in "
+        f"view in {100 * summary['in_view_fraction']:.0f}% of the frames after that, {final}"
+    )
+    print(
+        f"{summary['requests_sent']} requests sent; {summary['seconds_per_frame']} s and "
+        f"{summary['prompts_per_frame']} prompts a frame on {summary['device']}; "
+        f"{summary['lockstep_timeouts']} images unanswered"
+    )
+    print(f"look at {out / 'overlay.mp4'} and {out / 'tracks.png'}; go through it again: sparsematch run {out / 'bag'}")
+    return 1 if summary["lockstep_timeouts"] else 0

@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""Images in; matches, objects, overlay, markers and diagnostics out. A managed (lifecycle) node."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from sparsematch_ros.config import Config, check_settings, setting
+from sparsematch_ros.data import Frame, FrameResult
+from sparsematch_ros.errors import BadFrameError, SparsematchError
+from sparsematch_ros.media.images import check_size, stamp_ns
+from sparsematch_ros.msg import SegmentMatchArray, SpaceObjectArray
+from sparsematch_ros.nodes.compat import CvBridge
+from sparsematch_ros.nodes.conversions import empty_matches_message, matches_message, objects_message
+from sparsematch_ros.nodes.markers import markers_message
+from sparsematch_ros.nodes.pairing import AttitudeTelemetry, CameraInfos, wait_for_pairs
+from sparsematch_ros.nodes.parameters import declare_config, declare_settings, refuse_unknown
+from sparsematch_ros.nodes.qos import ANSWERS, overridable, sensor_data
+from sparsematch_ros.nodes.runner import run_node
+from sparsematch_ros.nodes.status import Diagnostics, PerceptionStatus, perception_summary
+from sparsematch_ros.nodes.worker import LatestWorker
+from sparsematch_ros.pointing.conventions import quaternion, rotation
+
+if TYPE_CHECKING:
+    from sparsematch_ros.pipeline import Pipeline
+
+STAGES = (
+    "model", "egomotion", "segmentation", "description", "matching", "tracking",
+    "pointing.camera_to_body_xyzw", "pointing.max_attitude_age_s",
+)  # fmt: skip
+DIAGNOSTICS_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class PerceptionSettings:
+    """What the node itself can be told."""
+
+    autostart: bool = setting(True, "configure and activate at the start, without a lifecycle manager")
+    compressed: bool = setting(False, "take sensor_msgs/CompressedImage from `image/compressed` instead of `image`")
+    reliable: bool = setting(False, "ask for reliable delivery of images, CameraInfo and attitude, as lock-step needs")
+    pairing_wait_s: float = setting(
+        0.1, "longest wait for an image's CameraInfo and attitude where they are published", "s",
+        minimum=0.0, maximum=60.0,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_settings(self)
+
+
+class PerceptionNode(LifecycleNode):
+    """Runs the line on the newest image, on one thread of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        """Declare the parameters and, with `autostart`, arrange for the start.
+
+        Raises:
+            SparsematchError: for a wrong parameter, by name.
+
+        """
+        super().__init__("perception_node", **options)
+        self._settings = declare_settings(self, PerceptionSettings)
+        self._config: Config = declare_config(self, STAGES)
+        refuse_unknown(self)
+        self._R_BC = rotation(self._config.pointing.camera_to_body_xyzw)
+        self._bridge = CvBridge()
+        self._status, self._reported = PerceptionStatus(), dict[str, Any]()
+        self._diagnostics = Diagnostics(self, "pipeline")
+        self._pipeline: Pipeline | None = None
+        self._worker: LatestWorker[Any] | None = None
+        self._frames = 0
+        self._make_publishers()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self.publish_diagnostics, clock=steady)
+        if self._settings.autostart:
+            self._start_timer = self.create_timer(0.0, self._start, clock=steady)
+
+    def _make_publishers(self) -> None:
+        def publisher(kind: type, topic: str, qos: Any = ANSWERS) -> Any:
+            return self.create_lifecycle_publisher(kind, topic, qos, qos_overriding_options=overridable())
+
+        self._matches = publisher(SegmentMatchArray, "matches")
+        self._objects = publisher(SpaceObjectArray, "objects")
+        self._overlay = publisher(Image, "overlay", sensor_data(self._settings.reliable))
+        self._markers = publisher(MarkerArray, "markers")
+
+    def _start(self) -> None:
+        """Go through configure and activate once; without a manager, failing means ending."""
+        self._start_timer.cancel()
+        for name, transition in (("configure", self.trigger_configure), ("activate", self.trigger_activate)):
+            if transition() != TransitionCallbackReturn.SUCCESS:
+                raise SparsematchError(f"could not {name}; the reason stands above")
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the models and subscribe."""
+        try:
+            # Torch is imported here, so that a wrong parameter is told at once.
+            from sparsematch_ros.pipeline import Pipeline
+
+            self._pipeline = Pipeline(self._config)
+        except SparsematchError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            # rclpy drops what a transition raises without a word.
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+        self._subscribe()
+        self.get_logger().info(f"configured: {self._config.model.sam} loaded")
+        return super().on_configure(state)
+
+    def _subscribe(self) -> None:
+        reliable = self._settings.reliable
+        self._infos = CameraInfos(self, reliable)
+        self._attitudes = AttitudeTelemetry(self, self._config.pointing.max_attitude_age_s, reliable)
+        kind, topic = (CompressedImage, "image/compressed") if self._settings.compressed else (Image, "image")
+        self._images = self.create_subscription(
+            kind, topic, self._on_image, sensor_data(reliable), qos_overriding_options=overridable()
+        )
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start to work."""
+        self._worker = LatestWorker(self._work)
+        result = super().on_activate(state)
+        self.get_logger().info("active")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish the image at hand and stop."""
+        self.close()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the models and of the past."""
+        for part in (self._images, self._infos.subscription, self._attitudes.subscription):
+            self.destroy_subscription(part)
+        self._pipeline, self._status, self._frames = None, PerceptionStatus(), 0
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop working; what is held goes with the process."""
+        self.close()
+        return super().on_shutdown(state)
+
+    def close(self) -> None:
+        """Stop the thread and tell the last counts."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        if self.context.ok():
+            self.publish_diagnostics()
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._worker is None:
+            return
+        self._status.received += 1
+        if self._worker.submit(message) is not None:
+            self._status.dropped += 1
+            self.get_logger().warning("too slow for the images: some are dropped", throttle_duration_sec=10.0)
+
+    def _work(self, message: Image | CompressedImage) -> None:
+        """Process one image on the worker's thread; whatever happens, an array goes out."""
+        started = time.monotonic()
+        try:
+            result = self._process(message)
+        except BadFrameError as error:
+            self._refuse(message.header, str(error), own_fault=False)
+        except Exception as error:  # Out of memory, or a defect: told in full, and the next image gets its chance.
+            self.get_logger().error(traceback.format_exc())
+            self._refuse(message.header, f"{type(error).__name__}: {error}", own_fault=True)
+        else:
+            self._status.add_result(result, time.monotonic() - started)
+            self._publish(message.header, result)
+
+    def _process(self, message: Image | CompressedImage) -> FrameResult:
+        if self._pipeline is None:
+            raise BadFrameError("the node is not configured")
+        frame = self._frame(message)
+        self._frames += 1
+        return self._pipeline.process(frame)
+
+    def _frame(self, message: Image | CompressedImage) -> Frame:
+        stamp = stamp_ns(message.header.stamp)
+        wait_for_pairs(stamp, [self._infos, self._attitudes], self._settings.pairing_wait_s)
+        image = self._image(message)
+        camera = self._infos.at(stamp)
+        check_size(image, camera)
+        q_NB = self._attitudes.q_NB_at(stamp)
+        q_NC = None if q_NB is None else quaternion(rotation(q_NB) * self._R_BC)
+        return Frame(self._frames, stamp, image, camera, q_NC)
+
+    def _image(self, message: Image | CompressedImage) -> Any:
+        convert = self._bridge.compressed_imgmsg_to_cv2 if self._settings.compressed else self._bridge.imgmsg_to_cv2
+        try:
+            return np.ascontiguousarray(convert(message, desired_encoding="rgb8"))
+        except (TypeError, ValueError) as error:
+            # cv_bridge's own error is a TypeError.
+            raise BadFrameError(f"the image cannot be converted: {error}") from error
+
+    def _refuse(self, header: Header, problem: str, *, own_fault: bool) -> None:
+        self._status.add_problem(problem, own_fault=own_fault)
+        self.get_logger().warning(f"image without result: {problem}", throttle_duration_sec=5.0)
+        self._matches.publish(empty_matches_message(header, problem))
+        self._objects.publish(objects_message(header, (), problem))
+
+    def _publish(self, header: Header, result: FrameResult) -> None:
+        self._matches.publish(matches_message(header, result))
+        if self._overlay.get_subscription_count():
+            from sparsematch_ros.media.overlay import draw_overlay
+
+            self._overlay.publish(self._bridge.cv2_to_imgmsg(draw_overlay(result), "rgb8", header))
+        self._markers.publish(markers_message(header, result.objects))
+        # Last, because a lock-step camera goes on when it sees the objects.
+        self._objects.publish(objects_message(header, result.objects))
+
+    def publish_diagnostics(self) -> None:
+        """Publish the counts and what has happened since the last time."""
+        values = self._status.values()
+        level, line = perception_summary(values, self._reported, self._worker is not None)
+        device = str(getattr(self._pipeline, "device", "")) if self._pipeline else ""
+        self._diagnostics.publish(level, line, {**values, "device": device}, device)
+        self._reported = values
+
+
+def main() -> int:
+    """Run the node; gives the exit status."""
+    return run_node("perception_node", PerceptionNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

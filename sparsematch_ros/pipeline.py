@@ -1,0 +1,163 @@
+"""The stages in order: one frame in, one result out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sparsematch_ros.config import Config
+from sparsematch_ros.data import (
+    NANOSECONDS,
+    Descriptors,
+    EgoMotion,
+    Expectations,
+    Frame,
+    FrameResult,
+    Matches,
+    Segments,
+)
+from sparsematch_ros.description.dinov2 import Dinov2Features
+from sparsematch_ros.description.pooling import cosine_matrix, pool_features
+from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
+from sparsematch_ros.errors import BadFrameError
+from sparsematch_ros.matching.segments import match_segments, no_matches
+from sparsematch_ros.models import Models, load_models
+from sparsematch_ros.segmentation.full_grid import FullGridSegmenter
+from sparsematch_ros.segmentation.segmenter import AdaptiveSegmenter, Segmentation, Segmenter
+from sparsematch_ros.sky import Sky, survey_sky
+from sparsematch_ros.tracking.tracker import Tracker
+
+_LEAST_SIDE_PX = 16
+# Stars for the background and candidates for objects: the brightest of both.
+_MOST_SOURCES = 500
+
+
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """What is kept of the previous frame."""
+
+    frame: Frame
+    sky: Sky
+    motion: EgoMotion
+    segments: Segments
+    descriptors: Descriptors
+
+
+class Pipeline:
+    """Turns frames into tracked objects. Not thread-safe: one thread owns it, and with it the GPU."""
+
+    def __init__(self, config: Config, models: Models | None = None) -> None:
+        """Load the models, or take loaded ones.
+
+        Raises:
+            SparsematchError: where a checkpoint or the device is missing.
+
+        """
+        self.config = config
+        loaded = models or load_models(config)
+        self._dinov2: Dinov2Features | None = loaded.dinov2
+        self._segmenter: Segmenter = (
+            AdaptiveSegmenter(loaded.sam, config.segmentation)
+            if config.segmentation.mode == "adaptive"
+            else FullGridSegmenter(loaded.sam, config.segmentation)
+        )
+        self._egomotion = EgoMotionEstimator(config.egomotion)
+        self._tracker = Tracker(config.tracking, config.matching.max_speed_px_s)
+        self._past: _Past | None = None
+        self.device = str(loaded.sam.device)
+
+    def reset(self) -> None:
+        """Forget all frames and objects; the models stay."""
+        self._past = None
+        self._tracker.reset()
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Take in the next frame.
+
+        An image of another size than the one before starts anew, as `reset` does. After a gap longer than
+        `tracking.max_gap_s` nothing is matched across it, and every object is lost.
+
+        Raises:
+            BadFrameError: a stamp that repeats or goes back, or an image too small; the frame is left out.
+
+        """
+        self._check(frame)
+        if self._past is not None and self._past.frame.size != frame.size:
+            self.reset()
+        past, seconds = self._past, dict[str, float]()
+        with _timed(seconds, "egomotion"):
+            sky = survey_sky(frame.gray, self.config.segmentation, _MOST_SOURCES)
+            motion = self._estimate_motion(past, frame, sky)
+            expectations = self._tracker.expect(motion)
+        with _timed(seconds, "segmentation"):
+            segmentation = self._segmenter.segment(frame, motion, sky, expectations)
+        with _timed(seconds, "description"):
+            descriptors = self._describe(frame, segmentation)
+        with _timed(seconds, "matching"):
+            matches = self._match(past, segmentation.segments, descriptors, motion, expectations)
+        with _timed(seconds, "tracking"):
+            objects = self._tracker.step(frame, sky, segmentation.segments, descriptors, matches, expectations)
+        self._past = _Past(frame, sky, motion, segmentation.segments, descriptors)
+        return FrameResult(
+            frame=frame,
+            previous_stamp_ns=past.frame.stamp_ns if past else None,
+            motion=motion,
+            prompts=segmentation.prompts,
+            segments=segmentation.segments,
+            previous_segments=past.segments if past else None,
+            matches=matches,
+            objects=objects,
+            seconds=seconds,
+        )
+
+    def _check(self, frame: Frame) -> None:
+        if min(frame.size) < _LEAST_SIDE_PX:
+            raise BadFrameError(f"image of {frame.size[1]}x{frame.size[0]} px: at least {_LEAST_SIDE_PX} px a side")
+        if frame.q_NC_xyzw is not None and not np.isfinite(frame.q_NC_xyzw).all():
+            raise BadFrameError(f"attitude {frame.q_NC_xyzw} is not finite")
+        if self._past is not None and frame.stamp_ns <= self._past.frame.stamp_ns:
+            behind = (self._past.frame.stamp_ns - frame.stamp_ns) / NANOSECONDS
+            what = "repeats" if behind == 0 else f"goes back by {behind:.6f} s"
+            raise BadFrameError(f"stamp {frame.stamp_s:.6f} s {what}: stamps must grow")
+
+    def _estimate_motion(self, past: _Past | None, frame: Frame, sky: Sky) -> EgoMotion:
+        if past is None:
+            return EgoMotion()
+        if frame.stamp_ns - past.frame.stamp_ns > self.config.tracking.max_gap_s * NANOSECONDS:
+            return EgoMotion(dt_s=(frame.stamp_ns - past.frame.stamp_ns) / NANOSECONDS)
+        return self._egomotion.estimate(past.frame, frame, (past.sky, sky), past.motion)
+
+    def _describe(self, frame: Frame, segmentation: Segmentation) -> Descriptors:
+        """Describe the segments from whichever network the settings name."""
+        segments = segmentation.segments
+        if self._dinov2 is not None and segments.mask_count:
+            return pool_features(self._dinov2(frame.image), segments)
+        if self.config.description.source == "sam" and segmentation.embedding is not None:
+            return pool_features(segmentation.embedding.content, segments)
+        return Descriptors(torch.zeros((len(segments), 0), device=segments.masks.device))
+
+    def _match(
+        self,
+        past: _Past | None,
+        segments: Segments,
+        descriptors: Descriptors,
+        motion: EgoMotion,
+        expectations: Expectations,
+    ) -> Matches:
+        if past is None or motion.dt_s > self.config.tracking.max_gap_s:
+            return no_matches()
+        cosines = cosine_matrix(past.descriptors, descriptors)
+        return match_segments(past.segments, segments, cosines, motion, expectations, self.config.matching)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the duration of a stage; a GPU's work counts where the host waits for it."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

@@ -1,0 +1,49 @@
+"""The attitude at an image's stamp, from samples at other times."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+from sparsematch_ros.data import NANOSECONDS
+from sparsematch_ros.pointing.conventions import quaternion
+
+FloatArray = NDArray[np.float64]
+
+
+def attitude_at(
+    stamp_ns: int, stamps_ns: list[int], quaternions_xyzw: list[FloatArray], max_age_s: float
+) -> FloatArray | None:
+    """Give the attitude `(4,)` at a time, between two samples or at a constant rate beyond the last.
+
+    Args:
+        stamp_ns: time wanted [ns].
+        stamps_ns: times of the samples [ns], any order, repeats allowed.
+        quaternions_xyzw: `(4,)` each, of unit length.
+        max_age_s: how far a sample that is used may lie from the time wanted [s].
+
+    Returns:
+        The quaternion x, y, z, w, or None where the samples do not tell.
+
+    """
+    samples = sorted(dict(zip(stamps_ns, quaternions_xyzw)).items(), key=lambda sample: sample[0])
+    near = [(stamp, q) for stamp, q in samples if abs(stamp - stamp_ns) <= max_age_s * NANOSECONDS]
+    before = [sample for sample in near if sample[0] <= stamp_ns]
+    after = [sample for sample in near if sample[0] > stamp_ns]
+    if not before:
+        return None
+    if before[-1][0] == stamp_ns or (not after and len(before) == 1):
+        return before[-1][1]
+    pair = [before[-1], after[0]] if after else before[-2:]
+    return _turned(stamp_ns, pair)
+
+
+def _turned(stamp_ns: int, pair: list[tuple[int, FloatArray]]) -> FloatArray:
+    (first_ns, first), (second_ns, second) = pair
+    share = (stamp_ns - first_ns) / (second_ns - first_ns)
+    if share <= 1.0:
+        return quaternion(Slerp([0.0, 1.0], Rotation.from_quat(np.stack([first, second])))(share))
+    start = Rotation.from_quat(first)
+    step = (start.inv() * Rotation.from_quat(second)).as_rotvec()
+    return quaternion(start * Rotation.from_rotvec(step * share))

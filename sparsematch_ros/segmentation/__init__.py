@@ -1,0 +1,1 @@
+"""Where to look, and the segments found there."""

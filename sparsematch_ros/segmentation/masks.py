@@ -1,0 +1,98 @@
+"""Tensor operations on masks: geometry, stability, and which of many to keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def mask_geometry(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give boxes, centroids and areas of masks `(M, H, W)` bool.
+
+    Returns:
+        Boxes `(M, 4)` left, top, width, height; centroids `(M, 2)`; areas `(M,)`; all float64 [px]. Empty masks give
+        zeros.
+
+    """
+    columns, rows = masks.sum(dim=1).double(), masks.sum(dim=2).double()
+    areas = columns.sum(dim=1)
+    safe = areas.clamp(min=1)
+    x = torch.arange(masks.shape[2], dtype=torch.float64, device=masks.device)
+    y = torch.arange(masks.shape[1], dtype=torch.float64, device=masks.device)
+    centroids = torch.stack([columns @ x / safe, rows @ y / safe], dim=1)
+    left, width = _span(columns > 0)
+    top, height = _span(rows > 0)
+    return torch.stack([left, top, width, height], dim=1), centroids, areas
+
+
+def _span(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Give first index and extent of the occupied cells of each row `(M, L)`; zeros where none is."""
+    filled = occupied.to(torch.uint8)
+    any_cell = occupied.any(dim=1)
+    first = filled.argmax(dim=1)
+    last = occupied.shape[1] - 1 - filled.flip(1).argmax(dim=1)
+    extent = torch.where(any_cell, last - first + 1, torch.zeros_like(first))
+    return first.double() * any_cell, extent.double()
+
+
+def stability(logits: Tensor, offset: float) -> Tensor:
+    """Give the IoU `(K,)` of the masks at a raised and at a lowered threshold (as in SAM's automatic generator)."""
+    high = (logits > offset).flatten(1).sum(dim=1).float()
+    low = (logits > -offset).flatten(1).sum(dim=1).float()
+    return high / low.clamp(min=1)
+
+
+def pairwise_overlap(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the IoU `(M, M)` of masks `(M, h, w)` and the share `(M, M)` of the row's mask inside the column's."""
+    flat = masks.flatten(1).float()
+    common = flat @ flat.T
+    areas = flat.sum(dim=1)
+    union = areas[:, None] + areas[None] - common
+    return common / union.clamp(min=1), common / areas[:, None].clamp(min=1)
+
+
+def keep_strongest(masks: Tensor, ranks: Tensor, same_iou: float, part_share: float) -> Tensor:
+    """Choose masks so that one thing gives one segment.
+
+    Greedy in the order of `ranks` (highest first): a mask is dropped where it repeats a kept one, or is a part of it.
+    A larger mask that holds a kept one is another thing and stays.
+
+    Args:
+        masks: `(M, h, w)` bool, any resolution.
+        ranks: `(M,)` what goes first.
+        same_iou: IoU from which two masks are the same.
+        part_share: share of a mask inside a kept one from which it is its part.
+
+    Returns:
+        `(K,)` int64 rows in the order of `ranks`.
+
+    """
+    if len(masks) == 0:
+        return torch.zeros(0, dtype=torch.int64, device=masks.device)
+    iou, share = pairwise_overlap(masks)
+    order = torch.argsort(ranks, descending=True, stable=True)
+    conflict = ((iou > same_iou) | (share > part_share))[order][:, order].cpu()
+    kept: list[int] = []
+    for row in range(len(order)):  # Over a frame's few candidates, on one small matrix already on the host.
+        if not conflict[row, kept].any():
+            kept.append(row)
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+
+
+def candidate_agreement(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
+    """Give the IoU `(P, C)` of each candidate mask's box `(P, C, h, w)` with its prompt's box `(P, 4)`."""
+    boxes, _, _ = mask_geometry(masks.flatten(0, 1))
+    low = boxes[:, :2].reshape(*masks.shape[:2], 2)
+    high = (boxes[:, :2] + boxes[:, 2:]).reshape(*masks.shape[:2], 2)
+    wanted = boxes_xyxy.double()[:, None]
+    common = (torch.minimum(high, wanted[..., 2:]) - torch.maximum(low, wanted[..., :2])).clamp(min=0).prod(dim=-1)
+    union = (high - low).prod(dim=-1) + (wanted[..., 2:] - wanted[..., :2]).prod(dim=-1) - common
+    return common / union.clamp(min=1e-6)
+
+
+def size_change(masks: Tensor, expected_px: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
+    """Give |log(area / expected)| `(P, C)` of candidates `(P, C, h, w)`; 0 where nothing is expected (NaN)."""
+    areas = masks.flatten(2).sum(dim=2).clamp(min=1).double()
+    expected = torch.as_tensor(expected_px, device=masks.device).clamp(min=1)
+    return (areas / expected[:, None]).log().abs().nan_to_num(0.0)

@@ -1,0 +1,82 @@
+"""The sharp picture while it is drawn, nearest things first."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsematch_ros.data import FloatArray
+from sparsematch_ros.simulation.pixels import PixelBox
+
+# An object owns the pixels of which it fills at least half.
+OWNED = 0.5
+
+
+class Canvas:
+    """Light, free share and labels of every pixel.
+
+    Attributes:
+        light_e: `(H, W, 3)` float32 expected electrons.
+        labels: `(H, W)` uint16 as in `Rendered`.
+        centroids_px: by object number.
+
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        """Start with a black, empty picture."""
+        self.light_e: NDArray[np.float32] = np.zeros((height, width, 3), dtype=np.float32)
+        self.labels: NDArray[np.uint16] = np.zeros((height, width), dtype=np.uint16)
+        self.centroids_px: dict[int, FloatArray] = {}
+        self._free: NDArray[np.float32] = np.ones((height, width), dtype=np.float32)
+
+    def add(
+        self, number: int, box: PixelBox, coverage: FloatArray, light_e: FloatArray, centre_px: FloatArray | None = None
+    ) -> None:
+        """Draw an object over what nearer ones leave free.
+
+        Args:
+            number: of the object, from 1.
+            box: the pixels that the arrays are about.
+            coverage: `(h, w)` share of each pixel that the object fills.
+            light_e: `(h, w, 3)` its electrons, coverage already in them.
+            centre_px: `(2,)` true centroid where it is known better than from the pixels.
+
+        """
+        where = box.slices
+        free = self._free[where]
+        visible = coverage * free
+        self.light_e[where] += light_e * free[..., None]
+        owned = (visible >= OWNED) & (self.labels[where] == 0)
+        if centre_px is not None and not owned.any():
+            owned = self._nearest(box, centre_px, free)
+        self.labels[where][owned] = number
+        self._free[where] = free * (1 - coverage)
+        if owned.any():
+            self.centroids_px[number] = centre_px if centre_px is not None else _centroid(box, visible * owned)
+
+    def add_background(self, light_e: FloatArray, transmission: FloatArray) -> None:
+        """Draw something behind all objects that fills the picture: `(H * W, 3)` and `(H * W,)`."""
+        shape = self._free.shape
+        self.light_e += (light_e.reshape(*shape, 3) * self._free[..., None]).astype(np.float32)
+        self._free *= transmission.reshape(shape).astype(np.float32)
+
+    def free_at(self, pixels: FloatArray) -> FloatArray:
+        """Give the share of light from infinity that arrives at points `(n, 2)`; outside the image the edge's."""
+        height, width = self._free.shape
+        columns = np.rint(pixels[:, 0]).astype(np.int64).clip(0, width - 1)
+        rows = np.rint(pixels[:, 1]).astype(np.int64).clip(0, height - 1)
+        return self._free[rows, columns].astype(np.float64)
+
+    @staticmethod
+    def _nearest(box: PixelBox, centre_px: FloatArray, free: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Give a point object that fills no pixel by half the one that holds its centre."""
+        x, y = np.rint(centre_px)
+        grid_y, grid_x = np.mgrid[box.top : box.bottom, box.left : box.right]
+        return np.asarray((grid_x == x) & (grid_y == y) & (free >= OWNED))
+
+
+def _centroid(box: PixelBox, weights: FloatArray) -> FloatArray:
+    """Give the weighted mean pixel `(2,)`."""
+    grid_y, grid_x = np.mgrid[box.top : box.bottom, box.left : box.right]
+    total = weights.sum()
+    return np.array([(grid_x * weights).sum(), (grid_y * weights).sum()]) / total

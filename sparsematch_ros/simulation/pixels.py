@@ -1,0 +1,117 @@
+"""The rays of a camera's pixels, and which pixels a thing may fall on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparsematch_ros.camera import CameraModel
+from sparsematch_ros.data import FloatArray
+
+MARGIN_PX = 3
+# Samples along a side of a small object's box: fine enough that its edge is smooth to a hundredth of a pixel.
+SAMPLES_ACROSS = 160
+MOST_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class PixelBox:
+    """Pixels from left and top up to, not with, right and bottom."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Count the columns."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Count the rows."""
+        return self.bottom - self.top
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Give the index of these pixels in an image."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def clipped_box(low_px: FloatArray, high_px: FloatArray, width: int, height: int) -> PixelBox | None:
+    """Give the whole pixels between two corners `(2,)` that lie in the image, or None."""
+    left, top = np.floor(low_px).astype(int).clip(0)
+    right, bottom = np.minimum(np.ceil(high_px).astype(int) + 1, [width, height])
+    return PixelBox(int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
+
+
+class PixelRays:
+    """The ray of every pixel, computed once, distortion included.
+
+    Attributes:
+        units: `(H * W, 3)` unit vectors in camera axes.
+        half_angle_rad: of the cone about the boresight that holds the image.
+
+    """
+
+    def __init__(self, camera: CameraModel) -> None:
+        """Compute the rays."""
+        self._camera = camera
+        grid_y, grid_x = np.mgrid[: camera.height, : camera.width]
+        self.units: FloatArray = camera.bearings(np.stack([grid_x.ravel(), grid_y.ravel()], axis=1).astype(np.float64))
+        self._image: FloatArray = self.units.reshape(camera.height, camera.width, 3)
+        # Half a degree beyond the outermost pixel, for spots that reach in from outside.
+        self.half_angle_rad = float(np.arccos(self.units[:, 2].min()) + np.radians(0.5))
+
+    def in_cone(self, vector_C: FloatArray) -> bool:
+        """Say whether a vector `(3,)` lies in the cone that holds the image."""
+        return bool(vector_C[2] > np.cos(self.half_angle_rad) * np.linalg.norm(vector_C))
+
+    def box(self, corners_C_m: FloatArray) -> PixelBox | None:
+        """Give the pixels that a body with these bounding corners `(8, 3)` may fall on, or None."""
+        size = np.array([self._camera.width, self._camera.height])
+        if (corners_C_m[:, 2] <= 0).all():
+            return None
+        centre = corners_C_m.mean(axis=0)
+        radius, distance = np.linalg.norm(corners_C_m - centre, axis=1).max(), np.linalg.norm(centre)
+        reach = np.arcsin(radius / distance) if radius < distance else np.pi
+        if np.arccos(np.clip(centre[2] / max(distance, 1e-12), -1, 1)) - reach > self.half_angle_rad:
+            return None
+        if reach > np.pi / 4 or (corners_C_m[:, 2] <= 1e-6).any():
+            return PixelBox(0, 0, self._camera.width, self._camera.height)
+        pixels = self._camera.project(corners_C_m)
+        return clipped_box(pixels.min(axis=0) - MARGIN_PX, pixels.max(axis=0) + MARGIN_PX, int(size[0]), int(size[1]))
+
+    def sampled(self, box: PixelBox) -> tuple[FloatArray, int]:
+        """Give rays `(h * w * s^2, 3)` on a regular raster of s by s in each pixel of a box, and s.
+
+        Between pixels the rays are linear to a millionth of a pixel, so neighbours give the step.
+        """
+        samples = int(np.clip(np.ceil(SAMPLES_ACROSS / max(box.width, box.height)), 2, MOST_SAMPLES))
+        rays = self._image[box.slices]
+        padded = self._image[max(box.top - 1, 0) : box.bottom + 1, max(box.left - 1, 0) : box.right + 1]
+        top, left = min(box.top, 1), min(box.left, 1)
+        inner = (slice(top, top + box.height), slice(left, left + box.width))
+        step_y, step_x = (np.gradient(padded, axis=axis)[inner] for axis in (0, 1))
+        offsets = (np.arange(samples) + 0.5) / samples - 0.5
+        y, x = (grid.reshape(-1, 1) for grid in np.meshgrid(offsets, offsets, indexing="ij"))
+        fine = rays[:, :, None] + step_x[:, :, None] * x + step_y[:, :, None] * y
+        return fine.reshape(-1, 3), samples
+
+
+def disc_coverage(
+    centre_px: FloatArray, diameter_px: float, width: int, height: int
+) -> tuple[PixelBox | None, FloatArray]:
+    """Give the box of a disc's pixels (None outside the image) and the share `(h, w)` of each that it fills."""
+    radius = diameter_px / 2
+    box = clipped_box(centre_px - radius - 1, centre_px + radius + 1, width, height)
+    if box is None:
+        return None, np.zeros((0, 0))
+    samples = 16
+    offsets = (np.arange(samples) + 0.5) / samples - 0.5
+    x = (np.arange(box.left, box.right)[:, None] + offsets).ravel() - centre_px[0]
+    y = (np.arange(box.top, box.bottom)[:, None] + offsets).ravel() - centre_px[1]
+    inside = x[None, :] ** 2 + y[:, None] ** 2 <= radius**2
+    return box, inside.reshape(box.height, samples, box.width, samples).mean(axis=(1, 3))

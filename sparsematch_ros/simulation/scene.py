@@ -1,0 +1,152 @@
+"""A scenario made visible: one image, and the truth about its pixels, for any time and camera attitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from sparsematch_ros.data import FloatArray
+from sparsematch_ros.simulation.canvas import Canvas
+from sparsematch_ros.simulation.earth import Earth
+from sparsematch_ros.simulation.meshes import build_body
+from sparsematch_ros.simulation.motion import BodyState, camera_state, object_states, orbit_rotation
+from sparsematch_ros.simulation.pixels import PixelRays, disc_coverage
+from sparsematch_ros.simulation.raycast import BodyCaster, View
+from sparsematch_ros.simulation.scenario import PointSpec, Scenario
+from sparsematch_ros.simulation.sensor import add_halo, blur_core, expose, point_flux_e
+from sparsematch_ros.simulation.stars import add_spots, project_stars, random_sky
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """One image and the truth about it.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        labels: `(H, W)` uint16: 0 background, else the number of the object that fills at least half the pixel,
+            counted from 1 in the scenario's order; before the point-spread function.
+        centroids_px: by object number, `(2,)` the centroid of its visible part; only of objects that show.
+
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint16]
+    centroids_px: dict[int, FloatArray]
+
+
+def unit(vector: tuple[float, float, float]) -> FloatArray:
+    """Normalise a vector that is not zero."""
+    return np.asarray(np.array(vector) / np.linalg.norm(vector))
+
+
+class Scene:
+    """Renders one scenario. The same scenario, seed, time and attitude always give the same image."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        """Build the meshes, the sky and Earth.
+
+        Raises:
+            SparsematchError: where a mesh file cannot be read.
+
+        """
+        self.scenario, self.seed = scenario, seed
+        self.camera = scenario.camera.model()
+        self._rays = PixelRays(self.camera)
+        self._sun_N = unit(scenario.sun)
+        self._casters = [
+            BodyCaster(build_body(spec.mesh, Path(scenario.folder))) if spec.mesh else None for spec in scenario.objects
+        ]
+        self._earth = Earth(scenario.earth, seed) if scenario.earth else None
+        # Always the whole catalogue, so that a scenario's limit does not move the bright stars.
+        self._stars = random_sky(seed, 9.0).brighter_than(scenario.stars.limit_magnitude) if scenario.stars else None
+
+    def programme(self, time_s: float) -> FloatArray:
+        """Give the camera attitude `(4,)` q_NC, x, y, z, w, that the scenario plans for a time."""
+        return camera_state(self.scenario, time_s, self.seed).rotation_NB.as_quat()
+
+    def render(self, time_s: float, q_NC_xyzw: FloatArray) -> Rendered:
+        """Take an image.
+
+        Args:
+            time_s: since the scenario's start [s].
+            q_NC_xyzw: `(4,)` attitude of the camera's optical frame.
+
+        """
+        sensor = self.scenario.sensor
+        rotation_CN = Rotation.from_quat(q_NC_xyzw).inv()
+        canvas = Canvas(self.camera.height, self.camera.width)
+        self._draw_objects(canvas, time_s, rotation_CN)
+        self._draw_earth(canvas, time_s, rotation_CN)
+        core = blur_core(canvas.light_e, sensor)
+        self._draw_stars(core, canvas, rotation_CN)
+        rng = np.random.default_rng([self.seed, 4, round(time_s * 1e9)])
+        return Rendered(expose(add_halo(core, sensor), sensor, rng), canvas.labels, canvas.centroids_px)
+
+    def _draw_objects(self, canvas: Canvas, time_s: float, rotation_CN: Rotation) -> None:
+        """Draw every object, the nearest first, each over what the nearer ones leave free."""
+        camera_N = camera_state(self.scenario, time_s).position_N_m
+        states = object_states(self.scenario, time_s)
+        ranges = [float(np.linalg.norm(state.position_N_m - camera_N)) for state in states]
+        for row in np.argsort(ranges, kind="stable"):
+            caster, point = self._casters[row], self.scenario.objects[row].point
+            if caster is not None:
+                self._draw_body(canvas, int(row), caster, states[row], camera_N, rotation_CN)
+            elif point is not None:
+                self._draw_point(canvas, int(row), point, rotation_CN.apply(states[row].position_N_m - camera_N))
+
+    def _draw_body(
+        self,
+        canvas: Canvas,
+        row: int,
+        caster: BodyCaster,
+        state: BodyState,
+        camera_N: FloatArray,
+        rotation_CN: Rotation,
+    ) -> None:
+        rotation_BN = state.rotation_NB.inv()
+        relative_N = state.position_N_m - camera_N
+        box = self._rays.box(rotation_CN.apply(state.rotation_NB.apply(caster.corners_B_m) + relative_N))
+        if box is None:
+            return
+        rays_C, samples = self._rays.sampled(box)
+        view = View(rotation_BN.apply(-relative_N), rotation_BN.apply(self._sun_N), self.scenario.ambient)
+        hit, brightness = caster.cast((rotation_BN * rotation_CN.inv()).apply(rays_C), view)
+        shape = (box.height, box.width, samples**2)
+        sensor = self.scenario.sensor
+        light_e = brightness.reshape(*shape, 3).mean(axis=2) * sensor.white_e_s * sensor.exposure_s
+        canvas.add(row + 1, box, hit.reshape(shape).mean(axis=2), light_e)
+
+    def _draw_point(self, canvas: Canvas, row: int, point: PointSpec, relative_C: FloatArray) -> None:
+        if not self._rays.in_cone(relative_C):
+            return
+        centre_px = self.camera.project(relative_C)[0]
+        box, coverage = disc_coverage(centre_px, point.diameter_px, self.camera.width, self.camera.height)
+        if box is None:
+            return
+        area = np.pi * point.diameter_px**2 / 4
+        flux = point_flux_e(point, self.scenario.sensor)
+        light_e = np.repeat((coverage / area * flux)[..., None], 3, axis=2)
+        canvas.add(row + 1, box, coverage, light_e, centre_px)
+
+    def _draw_earth(self, canvas: Canvas, time_s: float, rotation_CN: Rotation) -> None:
+        if self._earth is None or self.scenario.earth is None:
+            return
+        turned = orbit_rotation(self.scenario.orbit_rate_rad_s, time_s)
+        nadir_N = turned.apply(unit(self.scenario.earth.nadir))
+        view = self._earth.look(rotation_CN.inv().apply(self._rays.units), nadir_N, self._sun_N)
+        sensor = self.scenario.sensor
+        canvas.add_background(view.brightness * sensor.white_e_s * sensor.exposure_s, view.transmission)
+
+    def _draw_stars(self, core: NDArray[np.float32], canvas: Canvas, rotation_CN: Rotation) -> None:
+        """Add the stars that nothing hides, already blurred, because a spot's place is finer than a pixel."""
+        if self._stars is None:
+            return
+        pixels, rows = project_stars(self._stars, self.camera, rotation_CN, self._rays.half_angle_rad)
+        flux = 10 ** (-0.4 * self._stars.magnitudes[rows]) * canvas.free_at(pixels)
+        sensor = self.scenario.sensor
+        fluxes = flux[:, None] * self._stars.colours[rows] * sensor.magnitude_zero_e_s * sensor.exposure_s
+        add_spots(core, pixels, fluxes, sensor.psf_sigma_px)

@@ -1,0 +1,64 @@
+"""From electrons to grey levels: point-spread function, noise, quantisation."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsematch_ros.simulation.scenario import PointSpec, SensorSpec
+
+
+def blur_core(light: NDArray[np.float32], sensor: SensorSpec) -> NDArray[np.float32]:
+    """Blur sharp light `(H, W, 3)` with the Gaussian core of the point-spread function."""
+    return np.asarray(cv2.GaussianBlur(light, (0, 0), sensor.psf_sigma_px, borderType=cv2.BORDER_REPLICATE))
+
+
+def add_halo(light: NDArray[np.float32], sensor: SensorSpec) -> NDArray[np.float32]:
+    """Move a share of the light `(H, W, 3)` into the wide halo of the point-spread function."""
+    if sensor.halo_fraction == 0:
+        return light
+    halo = cv2.GaussianBlur(light, (0, 0), sensor.halo_sigma_px, borderType=cv2.BORDER_REPLICATE)
+    return light * np.float32(1 - sensor.halo_fraction) + np.float32(sensor.halo_fraction) * halo
+
+
+def expose(light_e: NDArray[np.float32], sensor: SensorSpec, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn expected electrons `(H, W, 3)` into an image `(H, W, 3)` uint8 with noise.
+
+    Shot noise is drawn as a Gaussian of the same variance: beside the read noise nothing shows the difference, and
+    it is ten times faster than Poisson numbers.
+    """
+    expected = np.maximum(light_e, 0) + np.float32(sensor.dark_e_s * sensor.exposure_s)
+    sigma = np.sqrt(expected + np.float32(sensor.read_noise_e**2))
+    electrons = expected + sigma * rng.standard_normal(expected.shape, dtype=np.float32)
+    # The sensor's offset keeps the dark noise from being cut at zero.
+    level = np.float32(sensor.black_level / 255) + (electrons - np.float32(sensor.dark_e_s * sensor.exposure_s)) / (
+        np.float32(sensor.saturation_e)
+    )
+    level = np.clip(level, 0, 1)
+    if sensor.gamma != 1:
+        level = level ** np.float32(1 / sensor.gamma)
+    return np.asarray(np.rint(level * 255), dtype=np.uint8)
+
+
+def point_flux_e(point: PointSpec, sensor: SensorSpec) -> float:
+    """Give the flux of a point object [electrons a channel].
+
+    Where the scenario gives a signal to noise instead, it is that of the flux inside the matched aperture of a
+    Gaussian spot (radius 1.585 sigma, which holds 71.5 % of it) over the noise of that sum: the flux's own shot noise,
+    dark current, read noise and quantisation (Howell 1989, the CCD equation).
+    """
+    if point.flux_e > 0:
+        return point.flux_e
+    # A uniform disc of diameter d has the standard deviation d / 4 an axis.
+    sigma_px = np.hypot(sensor.psf_sigma_px, point.diameter_px / 4)
+    radius_px = 1.585 * sigma_px
+    share = 1 - np.exp(-(radius_px**2) / (2 * sigma_px**2))
+    step_e = sensor.saturation_e / 255
+    background = np.pi * radius_px**2 * (
+        sensor.dark_e_s * sensor.exposure_s + sensor.read_noise_e**2 + step_e**2 / 12
+    )
+    # signal^2 = snr^2 (signal + background), solved for the signal.
+    squared = point.signal_to_noise**2
+    signal = (squared + np.sqrt(squared**2 + 4 * squared * background)) / 2
+    return float(signal / share)

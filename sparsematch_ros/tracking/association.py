@@ -1,0 +1,72 @@
+"""Which segment is which tracked object."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from sparsematch_ros.data import Expectations, FloatArray, IntArray, Matches, Segments
+from sparsematch_ros.tracking.kalman import innovations, mahalanobis2
+
+_FORBIDDEN = 1e6
+# SAM's masks grow and shrink by whole parts: a match may miss the gate by this share of the object's size.
+_FLICKER_SHARE = 0.3
+
+
+def assign_segments(
+    expectations: Expectations, segments: Segments, matches: Matches, cosines: FloatArray, gate_sigma: float
+) -> IntArray:
+    """Give each object's segment `(T,)`, -1 for none.
+
+    An object seen in the previous frame follows its segment's match; the others, and those whose match falls outside
+    the gate, take what is left near their predicted place.
+
+    Args:
+        expectations: T objects predicted into this frame.
+        segments: N segments of this frame.
+        matches: pairs of the previous frame's segments and this frame's.
+        cosines: `(T, N)` appearance of objects against segments; NaN unknown.
+        gate_sigma: innovation gate [standard deviations].
+
+    """
+    assigned = _follow(expectations, segments, matches, gate_sigma)
+    objects = np.flatnonzero(assigned < 0)
+    free = np.setdiff1d(np.arange(len(segments)), assigned)
+    if len(objects) and len(free):
+        cost = _gated_cost(expectations, segments, objects, free, gate_sigma)
+        unlike = np.nan_to_num(1 - cosines[np.ix_(objects, free)], nan=0.0)
+        cost = np.where(unlike > 0.5, _FORBIDDEN, cost + gate_sigma * unlike)
+        rows, columns = linear_sum_assignment(cost)
+        good = cost[rows, columns] < _FORBIDDEN
+        assigned[objects[rows[good]]] = free[columns[good]]
+    return assigned
+
+
+def _follow(expectations: Expectations, segments: Segments, matches: Matches, gate_sigma: float) -> IntArray:
+    """Carry objects along the matches of the segments that they had."""
+    assigned = np.full(len(expectations), -1, dtype=np.int64)
+    successor = {int(row): int(column) for row, column in zip(matches.previous, matches.current, strict=True)}
+    for item, row in enumerate(expectations.segment_rows):
+        assigned[item] = successor.get(int(row), -1)
+    held = np.flatnonzero(assigned >= 0)
+    rows = assigned[held]
+    size = _FLICKER_SHARE * np.sqrt(segments.areas_px[rows])
+    variance = segments.centroid_sigma_px[rows] ** 2 + (size / gate_sigma) ** 2
+    innovation, spread = innovations(
+        expectations.states[held], expectations.covariances[held], segments.centroids_px[rows], variance
+    )
+    assigned[held[mahalanobis2(innovation, spread) > gate_sigma**2]] = -1
+    return assigned
+
+
+def _gated_cost(
+    expectations: Expectations, segments: Segments, objects: IntArray, free: IntArray, gate_sigma: float
+) -> FloatArray:
+    """Give Mahalanobis distances `(len(objects), len(free))`; `_FORBIDDEN` outside the gate or at a wrong size."""
+    innovation = segments.centroids_px[free][None] - expectations.states[objects, None, :2]
+    size = _FLICKER_SHARE * np.sqrt(expectations.areas_px[objects])
+    variance = segments.centroid_sigma_px[free][None] ** 2 + (size[:, None] / gate_sigma) ** 2
+    spread = expectations.covariances[objects, None, :2, :2] + variance[..., None, None] * np.eye(2)
+    distance = np.sqrt(mahalanobis2(innovation, spread))
+    ratio = np.abs(np.log(np.maximum(expectations.areas_px[objects], 10)[:, None] / np.maximum(segments.areas_px[free], 10)))
+    return np.where((distance > gate_sigma) | (ratio > np.log(4.0)), _FORBIDDEN, distance)

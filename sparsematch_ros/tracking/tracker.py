@@ -1,0 +1,251 @@
+"""Identity and velocity over time: birth, update, confirmation, coasting, death."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import expit
+from scipy.stats import chi2
+from torch.nn import functional
+
+from sparsematch_ros.config import TrackingConfig
+from sparsematch_ros.data import (
+    NANOSECONDS,
+    Descriptors,
+    EgoMotion,
+    Expectations,
+    FloatArray,
+    Frame,
+    IntArray,
+    Matches,
+    ObjectState,
+    Segments,
+    SpaceObject,
+)
+from sparsematch_ros.description.pooling import cosine_matrix
+from sparsematch_ros.kinematics import predict_states
+from sparsematch_ros.matching.segments import background_variance_px2
+from sparsematch_ros.sky import Sky
+from sparsematch_ros.tracking.association import assign_segments
+from sparsematch_ros.tracking.kalman import mahalanobis2, update
+from sparsematch_ros.tracking.output import describe_objects
+from sparsematch_ros.tracking.resting import RestingSources
+from sparsematch_ros.tracking.table import BoolArray, TrackTable
+
+# Log likelihood ratios of existence for an object that is seen 9 times in 10 among clutter seen 2 times in 10.
+_HIT = float(np.log(0.9 / 0.2))
+_MISS = float(np.log(0.1 / 0.8))
+_LOG_ODDS_LIMIT = 6.0
+# Weight of a new frame in descriptors and moving shares.
+_SMOOTHING = 0.3
+# In a textured scene, what takes this share of the image, or has this share of its box on the image's borders, is no
+# object.
+_LARGE_SHARE = 0.3
+_FRAMED_SHARE = 0.55
+
+
+class Tracker:
+    """Follows objects from frame to frame in the scene's own frame."""
+
+    def __init__(self, config: TrackingConfig, max_speed_px_s: float) -> None:
+        """Take the settings; a newborn's velocity is unknown up to `max_speed_px_s` [px/s] at three sigma."""
+        self.config = config
+        self._newborn_speed_sigma = max_speed_px_s / 3
+        self._moving_chi2 = float(chi2.ppf(1 - config.moving_false_alarm, df=2))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._table = TrackTable.empty(self.config.confirm_window)
+        self._resting = RestingSources()
+
+    def expect(self, motion: EgoMotion) -> Expectations:
+        """Predict all objects through the background's motion into the next frame."""
+        table = self._table
+        states, covariances = predict_states(
+            table.states, table.covariances, motion.homography, motion.dt_s, self.config.acceleration_px_s2
+        )
+        boxes = table.boxes_xywh_px.copy()
+        boxes[:, :2] += states[:, :2] - table.states[:, :2]
+        worth = expit(table.log_odds) * np.where(table.moving, 1.0, 0.5)
+        return Expectations(
+            motion, states, covariances, boxes, table.areas_px, table.segment_rows, worth, self._resting.expected(motion)
+        )
+
+    def step(
+        self,
+        frame: Frame,
+        sky: Sky,
+        segments: Segments,
+        descriptors: Descriptors,
+        matches: Matches,
+        expectations: Expectations,
+    ) -> tuple[SpaceObject, ...]:
+        """Take in a frame's segments.
+
+        Args:
+            frame: the image, for its stamp and intrinsics.
+            sky: its survey.
+            segments: its N segments.
+            descriptors: theirs.
+            matches: pairs with the previous frame's segments.
+            expectations: what `expect` gave for this frame.
+
+        Returns:
+            Every object alive, and those lost in this frame.
+
+        """
+        motion = expectations.background or EgoMotion()
+        cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
+        assigned = assign_segments(expectations, segments, matches, cosines, self.config.gate_sigma)
+        if motion.dt_s > self.config.max_gap_s:
+            assigned[:] = -1  # Across such a gap nothing is what it was.
+        table = self._predicted(expectations)
+        table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
+        table = self._judged(table, assigned >= 0, motion, sky.dark, frame)
+        free = self._nobodys(table, segments, sky.dark, frame.size)
+        table = table.join(self._births(free, segments, descriptors, frame.stamp_ns))
+        objects = describe_objects(table, segments, frame, motion)
+        self._table = table.take(table.stages != ObjectState.LOST)
+        self._resting.learn(sky, expectations.resting_px, frame.size)
+        return objects
+
+    def _predicted(self, expectations: Expectations) -> TrackTable:
+        return self._table.with_columns(
+            states=expectations.states,
+            covariances=expectations.covariances,
+            boxes_xywh_px=expectations.boxes_xywh_px,
+            segment_rows=np.full(len(self._table), -1, dtype=np.int64),
+            ages=self._table.ages + 1,
+        )
+
+    def _updated(
+        self,
+        table: TrackTable,
+        assigned: IntArray,
+        segments: Segments,
+        descriptors: Descriptors,
+        motion: EgoMotion,
+        stamp_ns: int,
+    ) -> TrackTable:
+        """Correct the objects that were seen."""
+        seen = np.flatnonzero(assigned >= 0)
+        rows = assigned[seen]
+        variances = segments.centroid_sigma_px[rows] ** 2 + background_variance_px2(motion)
+        columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in (
+            "states", "covariances", "boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns",
+        )}  # fmt: skip
+        columns["states"][seen], columns["covariances"][seen] = update(
+            table.states[seen], table.covariances[seen], segments.centroids_px[rows], variances
+        )
+        columns["boxes_xywh_px"][seen] = segments.boxes_xywh_px[rows]
+        columns["areas_px"][seen] = segments.areas_px[rows]
+        columns["moving_shares"][seen] = _smoothed(table.moving_shares[seen], segments.moving_shares[rows])
+        columns["last_seen_ns"][seen] = stamp_ns
+        step = np.where(assigned >= 0, _HIT, _MISS)
+        return table.with_columns(
+            **columns,
+            segment_rows=assigned,
+            log_odds=np.clip(table.log_odds + step, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT),
+            recent=np.concatenate([(assigned >= 0)[:, None], table.recent[:, :-1]], axis=1),
+            descriptors=_blended(table, seen, rows, descriptors).descriptors,
+        )
+
+    def _judged(
+        self, table: TrackTable, seen: BoolArray, motion: EgoMotion, dark: bool, frame: Frame
+    ) -> TrackTable:
+        """Decide each object's state and whether it moves."""
+        config = self.config
+        moving = self._moving(table, motion)
+        if not dark:
+            moving &= ~_surroundings(table.boxes_xywh_px, table.areas_px, frame.size)
+        still_frames = np.where(moving, 0, table.still_frames + 1)
+        hits = table.recent.sum(axis=1)
+        was_confirmed = table.stages != ObjectState.TENTATIVE
+        stages = np.where(was_confirmed | (hits >= config.confirm_hits), int(ObjectState.CONFIRMED), table.stages)
+        stages = np.where((stages == ObjectState.CONFIRMED) & ~seen, int(ObjectState.COASTING), stages)
+        unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
+        hopeless = (stages == ObjectState.TENTATIVE) & (hits + (config.confirm_window - table.ages).clip(0) < config.confirm_hits)
+        dull = still_frames >= config.retire_after
+        # Under a dark sky an object with a mask stays interesting while it rests: it is no star.
+        resolved = dark & (table.areas_px > np.pi / 4 * 12.0**2)
+        gone = hopeless | (unseen_s > config.max_coast_s) | (dull & ~resolved) | _left(table, frame.size)
+        stages = np.where(gone, int(ObjectState.LOST), stages)
+        return table.with_columns(stages=stages, moving=moving, still_frames=still_frames)
+
+    def _moving(self, table: TrackTable, motion: EgoMotion) -> BoolArray:
+        """Test whether objects move faster than their surroundings.
+
+        The velocity must differ from zero by a chi-square test and exceed the least speed; where the scene has
+        texture, its pixels must bear it out too. Once moving, half of each will do.
+        """
+        config = self.config
+        ease = np.where(table.moving, 0.5, 1.0)
+        velocity = table.states[:, 2:]
+        significant = mahalanobis2(velocity, table.covariances[:, 2:, 2:]) > self._moving_chi2 * ease
+        fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease
+        against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)
+        return np.asarray(significant & fast & against & motion.valid | (table.moving & ~np.bool_(motion.valid)))
+
+    def _nobodys(
+        self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int]
+    ) -> IntArray:
+        """Choose the segments that are nobody's and worth an object, the surest first.
+
+        Under a dark sky all are. Elsewhere a segment must move against its surroundings, and one that spans the image
+        from border to border is surroundings itself.
+        """
+        free = np.ones(len(segments), dtype=bool)
+        free[table.segment_rows[table.segment_rows >= 0]] = False
+        if not dark:
+            free &= segments.moving_shares > self.config.moving_share
+            free &= ~_surroundings(segments.boxes_xywh_px, segments.areas_px, size)
+        room = max(0, self.config.max_objects - int((table.stages != ObjectState.LOST).sum()))
+        rows = np.flatnonzero(free)
+        return rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
+
+    def _births(self, rows: IntArray, segments: Segments, descriptors: Descriptors, stamp_ns: int) -> TrackTable:
+        """Start an object for each of some segments."""
+        covariances = np.zeros((len(rows), 4, 4))
+        covariances[:, [0, 1], [0, 1]] = segments.centroid_sigma_px[rows, None] ** 2
+        covariances[:, [2, 3], [2, 3]] = self._newborn_speed_sigma**2
+        index = torch.as_tensor(rows, device=descriptors.vectors.device)
+        newborn = TrackTable.born(
+            segments.centroids_px[rows], covariances, segments.boxes_xywh_px[rows], segments.areas_px[rows], rows,
+            self.config.confirm_window, stamp_ns, descriptors.vectors[index],
+        )  # fmt: skip
+        return newborn.with_columns(moving_shares=segments.moving_shares[rows])
+
+
+def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
+    blended = (1 - _SMOOTHING) * old + _SMOOTHING * new
+    return np.where(np.isnan(old), new, np.where(np.isnan(new), old, blended))
+
+
+def _blended(table: TrackTable, seen: IntArray, rows: IntArray, descriptors: Descriptors) -> TrackTable:
+    """Mix what was seen into the objects' descriptors."""
+    vectors = descriptors.vectors
+    if table.descriptors.shape[1] != vectors.shape[1]:
+        table = table.with_columns(descriptors=vectors.new_zeros((len(table), vectors.shape[1])))
+    kept = table.descriptors.to(vectors.device).clone()
+    index = torch.as_tensor(seen, device=vectors.device)
+    fresh = vectors[torch.as_tensor(rows, device=vectors.device)]
+    mixed = functional.normalize((1 - _SMOOTHING) * kept[index] + _SMOOTHING * fresh, dim=1)
+    kept[index] = torch.where(fresh.abs().sum(dim=1, keepdim=True) > 0, mixed, kept[index])
+    return table.with_columns(descriptors=kept)
+
+
+def _surroundings(boxes_xywh_px: FloatArray, areas_px: FloatArray, size: tuple[int, int]) -> BoolArray:
+    """Say which segments are surroundings rather than objects: very large, or framed by the image's own borders."""
+    low, extent = boxes_xywh_px[:, :2], boxes_xywh_px[:, 2:]
+    touched = (low <= 1).astype(np.int64) + (low + extent >= np.array(size)[::-1] - 1)
+    # A side left or right is as long as the box is high.
+    framed = (touched * extent[:, ::-1]).sum(axis=1) / np.maximum(2 * extent.sum(axis=1), 1)
+    return np.asarray((framed > _FRAMED_SHARE) | (areas_px > _LARGE_SHARE * size[0] * size[1]))
+
+
+def _left(table: TrackTable, size: tuple[int, int]) -> BoolArray:
+    """Say which unseen objects were predicted out of the image."""
+    centroid = table.states[:, :2]
+    outside = ((centroid < 0) | (centroid > np.array(size)[::-1] - 1)).any(axis=1)
+    return np.asarray(outside & (table.segment_rows < 0))

@@ -1,0 +1,1 @@
+"""What checkpoints exist, where they come from, their sha256, and where they lie."""
