@@ -106,7 +106,7 @@ class SegmentationConfig(_Checked):
     sweep_points_per_side: int = setting(8, "side of the sparse grid that is swept over several frames; 0: none",
                                          minimum=0, maximum=64)
     sweep_prompts: int = setting(1, "points of the sweep asked in one frame", minimum=0, maximum=1024)
-    bright_threshold: float = setting(0.08, "brightness above a dark sky that asks for a prompt, 1 = white",
+    bright_threshold: float = setting(0.05, "brightness above a dark sky that asks for a prompt, 1 = white",
                                       minimum=0.0, maximum=1.0)
     motion_threshold_px: float = setting(0.7, "residual motion between frames that asks for a prompt, beside the "
                                          "background's own scatter", "px", minimum=0.05, maximum=50.0)
@@ -154,6 +154,9 @@ class MatchingConfig(_Checked):
     min_cosine: float = setting(0.5, "least cosine of a match", minimum=-1.0, maximum=1.0)
     max_speed_px_s: float = setting(600.0, "fastest motion against the background between two frames", "px/s",
                                     minimum=1.0, maximum=1e5)
+    max_step_px: float = setting(80.0, "farthest motion against the background between two frames", "px", minimum=1.0,
+                                 maximum=1e4)
+    max_flux_ratio: float = setting(3.0, "largest ratio of the fluxes of two point sources", minimum=1.0, maximum=100.0)
     max_area_ratio: float = setting(2.0, "largest ratio of the two areas", minimum=1.0, maximum=100.0)
     appearance_weight: float = setting(1.0, "weight of 1 - cosine in the cost", minimum=0.0, maximum=100.0)
     position_weight: float = setting(1.0, "weight of the distance to the expected place, in units of the gate",
@@ -167,10 +170,12 @@ class TrackingConfig(_Checked):
 
     confirm_hits: int = setting(3, "frames in which an object must be seen before it is confirmed", minimum=2, maximum=50)
     confirm_window: int = setting(4, "frames within which confirm_hits must fall", minimum=2, maximum=100)
+    confirm_hits_point: int = setting(5, "confirm_hits of a point source", minimum=2, maximum=50)
+    confirm_window_point: int = setting(6, "confirm_window of a point source", minimum=2, maximum=100)
     max_coast_s: float = setting(1.5, "how long an unseen confirmed object is predicted before it is lost", "s",
                                  minimum=0.0, maximum=600.0)
     max_gap_s: float = setting(5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0)
-    acceleration_px_s2: float = setting(20.0, "standard deviation of an object's own acceleration", "px/s^2",
+    acceleration_px_s2: float = setting(4.0, "standard deviation of an object's own acceleration", "px/s^2",
                                         minimum=0.0, maximum=1e4)
     gate_sigma: float = setting(4.0, "innovation gate", "standard deviations", minimum=1.0, maximum=20.0)
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)

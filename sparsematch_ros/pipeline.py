@@ -67,7 +67,7 @@ class Pipeline:
             else FullGridSegmenter(loaded.sam, config.segmentation)
         )
         self._egomotion = EgoMotionEstimator(config.egomotion)
-        self._tracker = Tracker(config.tracking, config.matching.max_speed_px_s)
+        self._tracker = Tracker(config.tracking, config.matching)
         self._past: _Past | None = None
         self.device = str(loaded.sam.device)
 

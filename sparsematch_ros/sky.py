@@ -18,6 +18,11 @@ from sparsematch_ros.data import FloatArray, check_shape
 _DARK_LEVEL = 64.0
 # Noise of a perfect 8-bit image: its quantisation.
 _LEAST_NOISE = 0.3
+_LEAST_FILTERED_NOISE = 0.1
+# Bright parts this close to each other belong to one object, such as panels on both sides of a bus in shadow.
+_GAP_PX = 9
+# Sources down to this share of the wanted signal to noise are kept, so that faint stars stay known through their noise.
+_FAINT_SHARE = 0.65
 _PSF_SIGMA_PX = 1.1
 _APERTURE_PX = 7
 
@@ -71,8 +76,8 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     noise = max(_LEAST_NOISE, _difference_noise(levels))
     if background > _DARK_LEVEL:
         return Sky(noise=noise)
-    regions, labels = _bright_regions(levels - background, noise, config)
-    points = _point_sources(levels, labels, noise, config, max_sources)
+    regions, covered = _bright_regions(levels - background, noise, config)
+    points = _point_sources(levels, covered, config, max_sources)
     return Sky(True, noise, *points, *regions)
 
 
@@ -103,10 +108,12 @@ def _bright_regions(
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.uint8]]:
     """Give boxes, seeds and areas of regions that are no point sources, and a mask of where they lie."""
     threshold = max(config.bright_threshold * 255.0, 5 * noise)
-    smooth = cv2.GaussianBlur(contrast, (0, 0), 0.8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((smooth > threshold).astype(np.uint8), connectivity=8)
+    bright = (cv2.GaussianBlur(contrast, (0, 0), 0.8) > threshold).astype(np.uint8)
+    joined = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_GAP_PX, _GAP_PX)))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     extent = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
-    large = (extent > config.point_source_max_px) & (stats[:, cv2.CC_STAT_AREA] >= 2 * config.point_source_max_px)
+    lit = np.bincount(labels[bright > 0], minlength=count)
+    large = (extent > config.point_source_max_px) & (lit >= 2 * config.point_source_max_px)
     large[0] = False
     rows = np.flatnonzero(large)
     rows = rows[np.argsort(-stats[rows, cv2.CC_STAT_AREA])]
@@ -118,14 +125,14 @@ def _bright_regions(
 
 
 def _point_sources(
-    levels: NDArray[np.float32], covered: NDArray[np.uint8], noise: float, config: SegmentationConfig, most: int
+    levels: NDArray[np.float32], covered: NDArray[np.uint8], config: SegmentationConfig, most: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Give centroids, fluxes, centroid sigmas, SNR and extents of the brightest point sources."""
     flat = levels - _local_background(levels)
     filtered = cv2.GaussianBlur(flat, (0, 0), _PSF_SIGMA_PX)
-    # White noise through a Gaussian filter of width s keeps 1 / (2 s sqrt(pi)) of its standard deviation.
-    filtered_noise = noise / (2 * _PSF_SIGMA_PX * np.sqrt(np.pi))
-    above = ((filtered > config.point_source_snr * filtered_noise) & (covered == 0)).astype(np.uint8)
+    # Measured on the filtered image, where 8-bit rounding no longer shows and neighbours' correlation counts.
+    filtered_noise = max(_LEAST_FILTERED_NOISE, 1.4826 * float(np.median(np.abs(filtered - np.median(filtered)))))
+    above = ((filtered > _FAINT_SHARE * config.point_source_snr * filtered_noise) & (covered == 0)).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     extent = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
     peaks = (filtered >= cv2.dilate(filtered, np.ones((5, 5), np.uint8))) & (above > 0)

@@ -55,8 +55,7 @@ def _expected_places(
 ) -> tuple[FloatArray, FloatArray]:
     """Give where each previous segment is expected `(P, 2)` and how far off it may be `(P,)` [px]."""
     places = apply_homography(motion.homography, previous.centroids_px)
-    # A segment that stays partly where it was may always be the same: half its size is within the gate.
-    gate = np.full(len(previous), config.max_speed_px_s * motion.dt_s)
+    gate = np.full(len(previous), min(config.max_speed_px_s * motion.dt_s, config.max_step_px))
     tracked = np.flatnonzero(expectations.segment_rows >= 0)
     rows = expectations.segment_rows[tracked]
     places[rows] = expectations.states[tracked, :2]
@@ -90,6 +89,8 @@ def _cost(
     both_small = (previous.areas_px[:, None] < 200) & (current.areas_px[None] < 200)
     wrong_size = (ratio > np.log(config.max_area_ratio)) & ~both_small
     unlike = np.where(np.isnan(cosines), False, cosines < config.min_cosine)
+    flux_ratio = np.abs(np.log(np.maximum(previous.fluxes, 1)[:, None] / np.maximum(current.fluxes, 1)[None]))
+    unlike |= flux_ratio > np.log(config.max_flux_ratio)  # NaN, and so False, unless both are point sources.
     return np.where((distance > 1) | wrong_size | unlike, _FORBIDDEN, cost)
 
 

@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ament_index_python.packages import get_package_prefix
+
 from sparsematch_ros.errors import SparsematchError
 
+PACKAGE = "sparsematch_ros"
 STOP_LIMIT_S = 10.0
 # Lines of a dead node's log that are shown.
 SHOWN_LINES = 15
@@ -21,20 +24,36 @@ class ChildDied(SparsematchError):
     """A node ended before its time; the message holds the end of its log."""
 
 
+def node_command(node: str) -> list[str]:
+    """Give the command that starts an installed node, as `ros2 run` does.
+
+    Not `python -m`: that would look for the package in the current folder first, where in a source tree the messages
+    are missing.
+
+    Raises:
+        SparsematchError: where the package is not built.
+
+    """
+    program = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / node
+    if not program.is_file():
+        raise SparsematchError(f"{program} is missing: build the package with `make setup`")
+    return [sys.executable, str(program)]
+
+
 class Child:
     """One node in a process of its own, with its log in a file."""
 
     def __init__(self, node: str, arguments: Sequence[str], log: Path) -> None:
-        """Start `sparsematch_ros.nodes.<node>`.
+        """Start a node of this package.
 
         Args:
-            node: module, such as `perception_node`.
+            node: program, such as `perception_node`.
             arguments: what follows `--ros-args`.
             log: file for what it prints.
 
         """
         self.node, self.log = node, log
-        command = [sys.executable, "-m", f"sparsematch_ros.nodes.{node}", "--ros-args", *arguments]
+        command = [*node_command(node), "--ros-args", *arguments]
         with log.open("w", encoding="utf-8") as output:
             # A session of its own, so that Ctrl-C reaches the demo alone, which then stops its nodes in order.
             self._process = subprocess.Popen(

@@ -116,8 +116,8 @@ class Diagnostics:
     """Publishes one status of a node on `/diagnostics`."""
 
     def __init__(self, node: Node, name: str) -> None:
-        """Make the publisher; `name` stands after the node's own name."""
-        self._node, self._name = node, f"{node.get_name()}: {name}"
+        """Make the publisher; `name` stands after the node's own name, namespace included."""
+        self._node, self._name = node, f"{node.get_fully_qualified_name().lstrip('/')}: {name}"
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
     def publish(self, level: bytes, message: str, values: dict[str, Any], hardware: str = "") -> None:

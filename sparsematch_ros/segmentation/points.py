@@ -29,12 +29,13 @@ def select_point_sources(sky: Sky, expectations: Expectations, config: Segmentat
     """
     if not config.point_sources or len(sky.points_px) == 0 or expectations.resting_px is None:
         return np.zeros(0, dtype=np.int64)
-    small = sky.extents_px <= config.point_source_max_px
+    small = (sky.extents_px <= config.point_source_max_px) & (sky.snr >= config.point_source_snr)
     reach = _SAME_STAR_PX + _SAME_STAR_SIGMA * sky.sigmas_px
     resting = _distance(sky.points_px, expectations.resting_px) <= reach
     variance = expectations.covariances[:, [0, 1], [0, 1]].max(axis=1, initial=0.0)
     reach = np.minimum(_CLAIM_SIGMA * np.sqrt(variance) + 1.0, _CLAIM_LIMIT_PX)
     claimed = _near(sky.points_px, expectations.states[:, :2], reach)
+    small |= claimed & (sky.extents_px <= config.point_source_max_px)  # A known object may fade below the threshold.
     return np.flatnonzero(small & (~resting | claimed))
 
 

@@ -14,7 +14,12 @@ _FLICKER_SHARE = 0.3
 
 
 def assign_segments(
-    expectations: Expectations, segments: Segments, matches: Matches, cosines: FloatArray, gate_sigma: float
+    expectations: Expectations,
+    segments: Segments,
+    matches: Matches,
+    cosines: FloatArray,
+    gate_sigma: float,
+    ages: IntArray,
 ) -> IntArray:
     """Give each object's segment `(T,)`, -1 for none.
 
@@ -27,10 +32,11 @@ def assign_segments(
         matches: pairs of the previous frame's segments and this frame's.
         cosines: `(T, N)` appearance of objects against segments; NaN unknown.
         gate_sigma: innovation gate [standard deviations].
+        ages: `(T,)` frames since birth; a newborn has no velocity yet, so only a match can carry it on.
 
     """
     assigned = _follow(expectations, segments, matches, gate_sigma)
-    objects = np.flatnonzero(assigned < 0)
+    objects = np.flatnonzero((assigned < 0) & (ages > 1))
     free = np.setdiff1d(np.arange(len(segments)), assigned)
     if len(objects) and len(free):
         cost = _gated_cost(expectations, segments, objects, free, gate_sigma)

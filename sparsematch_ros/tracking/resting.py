@@ -13,7 +13,7 @@ _SAME_PX = 0.4
 _SAME_SIGMA = 3.0
 # A place follows its source slowly: a drift of the background is learned, a slow mover leaves its place behind.
 _FOLLOW = 0.1
-_MOST_MISSES = 5
+_MOST_MISSES = 10
 _MOST_PLACES = 2000
 
 
@@ -54,7 +54,7 @@ class RestingSources:
         places, fresh = self._meet(sky, expected_px)
         inside = ((places >= 0) & (places < np.array(size)[::-1])).all(axis=1)
         # A place seen once and not again was a mover or noise.
-        keep = inside & (self._misses <= np.where(self._hits > 2, _MOST_MISSES, 0))
+        keep = inside & (self._misses <= np.minimum(self._hits - 1, _MOST_MISSES))
         self.places_px = np.concatenate([places[keep], sky.points_px[fresh]])[:_MOST_PLACES]
         self._hits = np.concatenate([self._hits[keep], np.ones(len(fresh), dtype=np.int64)])[:_MOST_PLACES]
         self._misses = np.concatenate([self._misses[keep], np.zeros(len(fresh), dtype=np.int64)])[:_MOST_PLACES]

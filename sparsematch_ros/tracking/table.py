@@ -32,6 +32,7 @@ class TrackTable:
         moving: `(T,)` bool.
         still_frames: `(T,)` frames since birth or since last found moving.
         moving_shares: `(T,)` smoothed share of pixels that move against the background; NaN unknown.
+        point_source: `(T,)` bool, last seen without a mask.
         ages: `(T,)` frames since birth.
         first_seen_ns: `(T,)`.
         last_seen_ns: `(T,)`.
@@ -51,6 +52,7 @@ class TrackTable:
     moving: BoolArray
     still_frames: IntArray
     moving_shares: FloatArray
+    point_source: BoolArray
     ages: IntArray
     first_seen_ns: IntArray
     last_seen_ns: IntArray
@@ -95,6 +97,7 @@ class TrackTable:
             moving=np.zeros(count, dtype=bool),
             still_frames=np.zeros(count, dtype=np.int64),
             moving_shares=np.full(count, np.nan),
+            point_source=np.zeros(count, dtype=bool),
             ages=np.ones(count, dtype=np.int64),
             first_seen_ns=np.full(count, stamp_ns, dtype=np.int64),
             last_seen_ns=np.full(count, stamp_ns, dtype=np.int64),

@@ -8,7 +8,7 @@ from scipy.special import expit
 from scipy.stats import chi2
 from torch.nn import functional
 
-from sparsematch_ros.config import TrackingConfig
+from sparsematch_ros.config import MatchingConfig, TrackingConfig
 from sparsematch_ros.data import (
     NANOSECONDS,
     Descriptors,
@@ -47,16 +47,16 @@ _FRAMED_SHARE = 0.55
 class Tracker:
     """Follows objects from frame to frame in the scene's own frame."""
 
-    def __init__(self, config: TrackingConfig, max_speed_px_s: float) -> None:
-        """Take the settings; a newborn's velocity is unknown up to `max_speed_px_s` [px/s] at three sigma."""
+    def __init__(self, config: TrackingConfig, matching: MatchingConfig) -> None:
+        """Take the settings; a newborn's velocity is unknown up to the fastest that is matched, at three sigma."""
         self.config = config
-        self._newborn_speed_sigma = max_speed_px_s / 3
+        self._fastest = (matching.max_speed_px_s, matching.max_step_px)
         self._moving_chi2 = float(chi2.ppf(1 - config.moving_false_alarm, df=2))
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self._table = TrackTable.empty(self.config.confirm_window)
+        self._table = TrackTable.empty(max(self.config.confirm_window, self.config.confirm_window_point))
         self._resting = RestingSources()
 
     def expect(self, motion: EgoMotion) -> Expectations:
@@ -97,14 +97,15 @@ class Tracker:
         """
         motion = expectations.background or EgoMotion()
         cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
-        assigned = assign_segments(expectations, segments, matches, cosines, self.config.gate_sigma)
+        gate, ages = self.config.gate_sigma, self._table.ages
+        assigned = assign_segments(expectations, segments, matches, cosines, gate, ages)
         if motion.dt_s > self.config.max_gap_s:
             assigned[:] = -1  # Across such a gap nothing is what it was.
         table = self._predicted(expectations)
         table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
         table = self._judged(table, assigned >= 0, motion, sky.dark, frame)
         free = self._nobodys(table, segments, sky.dark, frame.size)
-        table = table.join(self._births(free, segments, descriptors, frame.stamp_ns))
+        table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
         objects = describe_objects(table, segments, frame, motion)
         self._table = table.take(table.stages != ObjectState.LOST)
         self._resting.learn(sky, expectations.resting_px, frame.size)
@@ -133,7 +134,7 @@ class Tracker:
         rows = assigned[seen]
         variances = segments.centroid_sigma_px[rows] ** 2 + background_variance_px2(motion)
         columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in (
-            "states", "covariances", "boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns",
+            "states", "covariances", "boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns", "point_source",
         )}  # fmt: skip
         columns["states"][seen], columns["covariances"][seen] = update(
             table.states[seen], table.covariances[seen], segments.centroids_px[rows], variances
@@ -142,6 +143,7 @@ class Tracker:
         columns["areas_px"][seen] = segments.areas_px[rows]
         columns["moving_shares"][seen] = _smoothed(table.moving_shares[seen], segments.moving_shares[rows])
         columns["last_seen_ns"][seen] = stamp_ns
+        columns["point_source"][seen] = rows >= segments.mask_count
         step = np.where(assigned >= 0, _HIT, _MISS)
         return table.with_columns(
             **columns,
@@ -160,18 +162,26 @@ class Tracker:
         if not dark:
             moving &= ~_surroundings(table.boxes_xywh_px, table.areas_px, frame.size)
         still_frames = np.where(moving, 0, table.still_frames + 1)
-        hits = table.recent.sum(axis=1)
+        hits, needed, chances = self._confirmation(table)
         was_confirmed = table.stages != ObjectState.TENTATIVE
-        stages = np.where(was_confirmed | (hits >= config.confirm_hits), int(ObjectState.CONFIRMED), table.stages)
+        stages = np.where(was_confirmed | (hits >= needed), int(ObjectState.CONFIRMED), table.stages)
         stages = np.where((stages == ObjectState.CONFIRMED) & ~seen, int(ObjectState.COASTING), stages)
         unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
-        hopeless = (stages == ObjectState.TENTATIVE) & (hits + (config.confirm_window - table.ages).clip(0) < config.confirm_hits)
+        hopeless = (stages == ObjectState.TENTATIVE) & (hits + chances < needed)
         dull = still_frames >= config.retire_after
         # Under a dark sky an object with a mask stays interesting while it rests: it is no star.
-        resolved = dark & (table.areas_px > np.pi / 4 * 12.0**2)
+        resolved = dark & ~table.point_source
         gone = hopeless | (unseen_s > config.max_coast_s) | (dull & ~resolved) | _left(table, frame.size)
         stages = np.where(gone, int(ObjectState.LOST), stages)
         return table.with_columns(stages=stages, moving=moving, still_frames=still_frames)
+
+    def _confirmation(self, table: TrackTable) -> tuple[IntArray, IntArray, IntArray]:
+        """Give each object's hits in its window, the hits it needs, and the frames left of its first window."""
+        config = self.config
+        window = np.where(table.point_source, config.confirm_window_point, config.confirm_window)
+        in_window = np.arange(table.recent.shape[1]) < window[:, None]
+        needed = np.where(table.point_source, config.confirm_hits_point, config.confirm_hits)
+        return (table.recent & in_window).sum(axis=1), needed, (window - table.ages).clip(0)
 
     def _moving(self, table: TrackTable, motion: EgoMotion) -> BoolArray:
         """Test whether objects move faster than their surroundings.
@@ -204,17 +214,23 @@ class Tracker:
         rows = np.flatnonzero(free)
         return rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
 
-    def _births(self, rows: IntArray, segments: Segments, descriptors: Descriptors, stamp_ns: int) -> TrackTable:
+    def _births(
+        self, rows: IntArray, segments: Segments, descriptors: Descriptors, stamp_ns: int, dt_s: float
+    ) -> TrackTable:
         """Start an object for each of some segments."""
+        per_second, per_step = self._fastest
+        speed_sigma = min(per_second, per_step / dt_s if dt_s > 0 else per_second) / 3
         covariances = np.zeros((len(rows), 4, 4))
         covariances[:, [0, 1], [0, 1]] = segments.centroid_sigma_px[rows, None] ** 2
-        covariances[:, [2, 3], [2, 3]] = self._newborn_speed_sigma**2
+        covariances[:, [2, 3], [2, 3]] = speed_sigma**2
         index = torch.as_tensor(rows, device=descriptors.vectors.device)
         newborn = TrackTable.born(
             segments.centroids_px[rows], covariances, segments.boxes_xywh_px[rows], segments.areas_px[rows], rows,
-            self.config.confirm_window, stamp_ns, descriptors.vectors[index],
+            self._table.recent.shape[1], stamp_ns, descriptors.vectors[index],
         )  # fmt: skip
-        return newborn.with_columns(moving_shares=segments.moving_shares[rows])
+        return newborn.with_columns(
+            moving_shares=segments.moving_shares[rows], point_source=rows >= segments.mask_count
+        )
 
 
 def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
