@@ -284,8 +284,10 @@ class Expectations:
         areas_px: `(T,)` float64, of the last mask.
         segment_rows: `(T,)` int64 row among the previous frame's segments, -1 where the object was not seen there.
         worth: `(T,)` float64 in [0, 1]: how much it matters to see this object again.
+        resolved: `(T,)` bool, last seen with a mask.
         resting_px: `(S, 2)` float64 where point sources at rest among the stars are expected, or None before the
             first frame has shown any.
+        resting_hits: `(S,)` int64 frames in which each of them was seen at rest.
 
     """
 
@@ -296,7 +298,9 @@ class Expectations:
     areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
     segment_rows: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     worth: FloatArray = field(default_factory=lambda: np.zeros(0))
+    resolved: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     resting_px: FloatArray | None = None
+    resting_hits: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -304,9 +308,9 @@ class Expectations:
         check_shape("states", self.states, count, 4)
         check_shape("covariances", self.covariances, count, 4, 4)
         check_shape("boxes_xywh_px", self.boxes_xywh_px, count, 4)
-        for name in ("areas_px", "segment_rows", "worth"):
+        for name in ("areas_px", "segment_rows", "worth", "resolved"):
             check_shape(name, getattr(self, name), count)
-        check_shape("resting_px", self.resting_px, None, 2)
+        check_shape("resting_px", self.resting_px, len(self.resting_hits), 2)
 
     def __len__(self) -> int:
         """Count the objects."""

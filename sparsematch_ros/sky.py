@@ -25,6 +25,7 @@ _GAP_PX = 9
 _FAINT_SHARE = 0.65
 _PSF_SIGMA_PX = 1.1
 _APERTURE_PX = 7
+_EDGE_SHARE = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class Sky:
         boxes_xyxy_px: `(R, 4)` float64 boxes of bright regions, largest first.
         region_points_px: `(R, 2)` float64 point deepest inside each region.
         region_areas_px: `(R,)` float64.
+        silhouettes: `(H, W)` bool, what is bright with its edges where the point spread halves them, or None where
+            there is no bright region.
 
     """
 
@@ -55,6 +58,7 @@ class Sky:
     boxes_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
     region_points_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     region_areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
+    silhouettes: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -76,9 +80,13 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     noise = max(_LEAST_NOISE, _difference_noise(levels))
     if background > _DARK_LEVEL:
         return Sky(noise=noise)
-    regions, covered = _bright_regions(levels - background, noise, config)
+    # A threshold of its own for what is large: faint haze and glow stay sky.
+    threshold = max(config.bright_threshold * 255.0, 5 * noise)
+    contrast = cv2.GaussianBlur(levels - background, (0, 0), 0.8)
+    bright = contrast > threshold
+    regions, covered = _bright_regions(bright.astype(np.uint8), config)
     points = _point_sources(levels, covered, config, max_sources)
-    return Sky(True, noise, *points, *regions)
+    return Sky(True, noise, *points, *regions, _silhouettes(contrast, bright) if len(regions[0]) else None)
 
 
 def region_seeds(labels: NDArray[np.int32], rows: NDArray[np.int64], boxes: NDArray[np.int32]) -> FloatArray:
@@ -104,11 +112,9 @@ def _difference_noise(levels: NDArray[np.float32]) -> float:
 
 
 def _bright_regions(
-    contrast: NDArray[np.float32], noise: float, config: SegmentationConfig
+    bright: NDArray[np.uint8], config: SegmentationConfig
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.uint8]]:
     """Give boxes, seeds and areas of regions that are no point sources, and a mask of where they lie."""
-    threshold = max(config.bright_threshold * 255.0, 5 * noise)
-    bright = (cv2.GaussianBlur(contrast, (0, 0), 0.8) > threshold).astype(np.uint8)
     joined = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_GAP_PX, _GAP_PX)))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     extent = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
@@ -122,6 +128,14 @@ def _bright_regions(
     seeds = region_seeds(labels, rows, boxes)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1], axis=1).astype(np.float64)
     return (corners, seeds, stats[rows, cv2.CC_STAT_AREA].astype(np.float64)), covered
+
+
+def _silhouettes(contrast: NDArray[np.float32], bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Trace bright things at a share of their own brightness: a blurred edge halves there, wherever the threshold."""
+    local = cv2.dilate(contrast, np.ones((_APERTURE_PX, _APERTURE_PX), np.uint8))
+    lit = (bright & (contrast > _EDGE_SHARE * local)).astype(np.uint8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_APERTURE_PX, _APERTURE_PX))
+    return np.asarray(cv2.morphologyEx(lit, cv2.MORPH_CLOSE, kernel) > 0)
 
 
 def _point_sources(

@@ -45,7 +45,7 @@ def run_demo(
         real_time: let time pass by itself, so that frames are dropped where the machine is slow.
 
     Returns:
-        The exit status: 0, or 1 where a node died or an image was not answered in time.
+        The exit status: 0, or 1 where a node died, an image was not answered in time, or perception broke on one.
 
     Raises:
         SparsematchError: for a wrong scenario, setting or folder.
@@ -109,7 +109,7 @@ def tell(summary: dict[str, Any], out: Path) -> int:
     print(
         f"{summary['requests_sent']} requests sent; {summary['seconds_per_frame']} s and "
         f"{summary['prompts_per_frame']} prompts a frame on {summary['device']}; "
-        f"{summary['lockstep_timeouts']} images unanswered"
+        f"{summary['lockstep_timeouts']} images unanswered, {summary['failed_frames']} failed"
     )
     print(f"look at {out / 'overlay.mp4'} and {out / 'tracks.png'}; go through it again: sparsematch run {out / 'bag'}")
-    return 1 if summary["lockstep_timeouts"] else 0
+    return 1 if summary["lockstep_timeouts"] or summary["failed_frames"] else 0

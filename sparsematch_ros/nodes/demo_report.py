@@ -102,6 +102,7 @@ def _figures(recording: Recording, loop: ClosedLoop, reported: list[Record]) -> 
         "device": perception.get("device", ""),
         "dropped_frames": int(perception.get("dropped", 0)),
         "refused_frames": int(perception.get("refused", 0)),
+        "failed_frames": int(perception.get("failed", 0)),
         "lockstep_timeouts": int(recording.camera.get("lockstep_timeouts", 0)),
         "wall_s": rounded(recording.wall_s),
     }

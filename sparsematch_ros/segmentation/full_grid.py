@@ -39,7 +39,7 @@ class FullGridSegmenter:
             torch.tensor([record["stability_score"] for record in records], device=device),
             torch.full((len(records),), float(PromptReason.GRID), device=device),
         )
-        points = select_point_sources(sky, expectations, self.config)
+        points = select_point_sources(sky, expectations, frame.size, self.config)
         # The generator forgets its encoding of the whole image; descriptors need it.
         embedding = self.sam.encode(frame.image)
         return Segmentation(assemble(rows, sky, points, motion), self._prompts(frame.size), embedding)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+# How far SAM's edge may be off in the image.
+_EDGE_PX = 4
 
 
 def mask_geometry(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,3 +100,18 @@ def size_change(masks: Tensor, expected_px: np.ndarray[tuple[int, ...], np.dtype
     areas = masks.flatten(2).sum(dim=2).clamp(min=1).double()
     expected = torch.as_tensor(expected_px, device=masks.device).clamp(min=1)
     return (areas / expected[:, None]).log().abs().nan_to_num(0.0)
+
+
+def sharpen_against_sky(masks: Tensor, silhouettes: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Tensor:
+    """Bring the edges of masks `(M, H, W)` to those of what is brighter than a dark sky, `(H, W)`.
+
+    SAM's masks come at a quarter of its input's resolution, several pixels of the image; against a dark sky brightness
+    marks the edge to a pixel. What SAM has well inside stays, such as faces in shadow.
+    """
+    lit = torch.from_numpy(silhouettes).to(masks.device)[None]
+    return (lit & _grown(masks)) | ~_grown(~masks)
+
+
+def _grown(masks: Tensor) -> Tensor:
+    grown = functional.max_pool2d(masks[:, None].float(), 2 * _EDGE_PX + 1, stride=1, padding=_EDGE_PX)
+    return grown[:, 0] > 0

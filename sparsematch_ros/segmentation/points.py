@@ -12,16 +12,22 @@ from sparsematch_ros.sky import Sky
 # A source within this and so many standard deviations of a resting one is that one.
 _SAME_STAR_PX = 0.4
 _SAME_STAR_SIGMA = 3.0
+# Seen at rest this often, a source is a star for good.
+_FIXED_HITS = 5
+# Nearer to the border than this a point spread is cut.
+_BORDER_PX = 3
 # A tracked object claims the sources within this many standard deviations of where it is expected, and this far.
 _CLAIM_SIGMA = 4.0
 _CLAIM_LIMIT_PX = 8.0
 
 
-def select_point_sources(sky: Sky, expectations: Expectations, config: SegmentationConfig) -> IntArray:
+def select_point_sources(
+    sky: Sky, expectations: Expectations, size: tuple[int, int], config: SegmentationConfig
+) -> IntArray:
     """Choose the rows of `sky.points_px` that become segments.
 
     A source is left out where a resting source (a star, a hot pixel of a still camera) is known at its place, unless
-    a tracked object is expected there. Before anything is known to rest, all sources are only remembered.
+    that is new and a tracked object is expected there. Before anything is known to rest, all are only remembered.
 
     Returns:
         `(K,)` int64 rows.
@@ -32,11 +38,13 @@ def select_point_sources(sky: Sky, expectations: Expectations, config: Segmentat
     small = (sky.extents_px <= config.point_source_max_px) & (sky.snr >= config.point_source_snr)
     reach = _SAME_STAR_PX + _SAME_STAR_SIGMA * sky.sigmas_px
     resting = _distance(sky.points_px, expectations.resting_px) <= reach
+    fixed = _distance(sky.points_px, expectations.resting_px[expectations.resting_hits >= _FIXED_HITS]) <= reach
     variance = expectations.covariances[:, [0, 1], [0, 1]].max(axis=1, initial=0.0)
     reach = np.minimum(_CLAIM_SIGMA * np.sqrt(variance) + 1.0, _CLAIM_LIMIT_PX)
     claimed = _near(sky.points_px, expectations.states[:, :2], reach)
     small |= claimed & (sky.extents_px <= config.point_source_max_px)  # A known object may fade below the threshold.
-    return np.flatnonzero(small & (~resting | claimed))
+    whole = ((sky.points_px >= _BORDER_PX) & (sky.points_px <= np.array(size)[::-1] - 1 - _BORDER_PX)).all(axis=1)
+    return np.flatnonzero(small & whole & (~resting | (claimed & ~fixed)))
 
 
 def _distance(points: FloatArray, places: FloatArray) -> FloatArray:

@@ -38,12 +38,11 @@ class Proposer:
         return _take(prompts, np.arange(min(len(prompts), self.config.prompt_budget)))
 
     def _expected(self, expectations: Expectations, size: tuple[int, int]) -> Prompts:
-        """Ask at the predicted boxes of objects large enough for SAM, the worthiest first."""
+        """Ask at the predicted boxes of resolved objects, the worthiest first."""
         boxes = _corners(expectations.boxes_xywh_px)
         clipped = np.clip(boxes, 0, np.tile(np.array(size)[::-1] - 1, 2))
         extent = clipped[:, 2:] - clipped[:, :2]
-        large = (extent.max(axis=1, initial=0) > self.config.point_source_max_px) if len(boxes) else np.zeros(0, bool)
-        rows = np.flatnonzero(large & (extent > 2).all(axis=1))
+        rows = np.flatnonzero(expectations.resolved & (extent > 2).all(axis=1))
         rows = rows[np.argsort(-expectations.worth[rows], kind="stable")]
         centres = (clipped[rows, :2] + clipped[rows, 2:]) / 2
         return _prompts(centres, clipped[rows], PromptReason.EXPECTED, expectations.areas_px[rows])

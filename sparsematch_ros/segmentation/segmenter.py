@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,13 @@ from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import EgoMotion, Expectations, Frame, IntArray, Prompts, Segments
 from sparsematch_ros.egomotion.residual import moving_shares
 from sparsematch_ros.segmentation.assembly import MaskRows, assemble
-from sparsematch_ros.segmentation.masks import candidate_agreement, keep_strongest, size_change, stability
+from sparsematch_ros.segmentation.masks import (
+    candidate_agreement,
+    keep_strongest,
+    sharpen_against_sky,
+    size_change,
+    stability,
+)
 from sparsematch_ros.segmentation.points import select_point_sources
 from sparsematch_ros.segmentation.proposers import Proposer
 from sparsematch_ros.segmentation.sam import Embedding, PromptedSam
@@ -59,7 +65,9 @@ class AdaptiveSegmenter:
         if len(prompts):
             embedding = self.sam.encode(frame.image)
             masks = self._ask(embedding, prompts, motion)
-        points = select_point_sources(sky, expectations, self.config)
+            if sky.silhouettes is not None:
+                masks = replace(masks, masks=sharpen_against_sky(masks.masks, sky.silhouettes))
+        points = select_point_sources(sky, expectations, frame.size, self.config)
         return Segmentation(assemble(masks, sky, points, motion), prompts, embedding)
 
     def _ask(self, embedding: Embedding, prompts: Prompts, motion: EgoMotion) -> MaskRows:

@@ -22,13 +22,14 @@ class RestingSources:
 
     Attributes:
         places_px: `(S, 2)` in the last frame, or None before the first dark sky.
+        hits: `(S,)` frames in which each was seen.
 
     """
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self.places_px: FloatArray | None = None
-        self._hits: IntArray = np.zeros(0, dtype=np.int64)
+        self.hits: IntArray = np.zeros(0, dtype=np.int64)
         self._misses: IntArray = np.zeros(0, dtype=np.int64)
 
     def expected(self, motion: EgoMotion) -> FloatArray | None:
@@ -48,15 +49,15 @@ class RestingSources:
         """
         if expected_px is None:
             self.places_px = sky.points_px.copy() if sky.dark else None
-            self._hits = np.ones(len(sky.points_px) if sky.dark else 0, dtype=np.int64)
-            self._misses = np.zeros_like(self._hits)
+            self.hits = np.ones(len(sky.points_px) if sky.dark else 0, dtype=np.int64)
+            self._misses = np.zeros_like(self.hits)
             return
         places, fresh = self._meet(sky, expected_px)
         inside = ((places >= 0) & (places < np.array(size)[::-1])).all(axis=1)
         # A place seen once and not again was a mover or noise.
-        keep = inside & (self._misses <= np.minimum(self._hits - 1, _MOST_MISSES))
+        keep = inside & (self._misses <= np.minimum(self.hits - 1, _MOST_MISSES))
         self.places_px = np.concatenate([places[keep], sky.points_px[fresh]])[:_MOST_PLACES]
-        self._hits = np.concatenate([self._hits[keep], np.ones(len(fresh), dtype=np.int64)])[:_MOST_PLACES]
+        self.hits = np.concatenate([self.hits[keep], np.ones(len(fresh), dtype=np.int64)])[:_MOST_PLACES]
         self._misses = np.concatenate([self._misses[keep], np.zeros(len(fresh), dtype=np.int64)])[:_MOST_PLACES]
 
     def _meet(self, sky: Sky, places: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -69,6 +70,6 @@ class RestingSources:
         moved, seen = places.copy(), np.zeros(len(places), dtype=bool)
         moved[row[met]] += _FOLLOW * (sky.points_px[met] - places[row[met]])
         seen[row[met]] = True
-        self._hits = self._hits + seen
+        self.hits = self.hits + seen
         self._misses = np.where(seen, 0, self._misses + 1)
         return moved, np.flatnonzero(~met)

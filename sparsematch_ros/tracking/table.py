@@ -30,6 +30,7 @@ class TrackTable:
         recent: `(T, W)` bool, seen in the last W frames, newest first.
         stages: `(T,)` of `ObjectState`.
         moving: `(T,)` bool.
+        anchors_px: `(T, 2)` place in the scene, followed slowly: what leaves it moves, however slow.
         still_frames: `(T,)` frames since birth or since last found moving.
         moving_shares: `(T,)` smoothed share of pixels that move against the background; NaN unknown.
         point_source: `(T,)` bool, last seen without a mask.
@@ -50,6 +51,7 @@ class TrackTable:
     recent: BoolArray
     stages: IntArray
     moving: BoolArray
+    anchors_px: FloatArray
     still_frames: IntArray
     moving_shares: FloatArray
     point_source: BoolArray
@@ -95,6 +97,7 @@ class TrackTable:
             recent=recent,
             stages=np.full(count, int(ObjectState.TENTATIVE), dtype=np.int64),
             moving=np.zeros(count, dtype=bool),
+            anchors_px=centroids_px.copy(),
             still_frames=np.zeros(count, dtype=np.int64),
             moving_shares=np.full(count, np.nan),
             point_source=np.zeros(count, dtype=bool),

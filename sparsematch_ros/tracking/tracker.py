@@ -23,7 +23,7 @@ from sparsematch_ros.data import (
     SpaceObject,
 )
 from sparsematch_ros.description.pooling import cosine_matrix
-from sparsematch_ros.kinematics import predict_states
+from sparsematch_ros.kinematics import apply_homography, predict_states
 from sparsematch_ros.matching.segments import background_variance_px2
 from sparsematch_ros.sky import Sky
 from sparsematch_ros.tracking.association import assign_segments
@@ -38,6 +38,11 @@ _MISS = float(np.log(0.1 / 0.8))
 _LOG_ODDS_LIMIT = 6.0
 # Weight of a new frame in descriptors and moving shares.
 _SMOOTHING = 0.3
+# An object's anchor follows it by this share a frame; its centroid wanders by this share of its size as it turns, and
+# the background by this much as errors add up.
+_ANCHOR_FOLLOWS = 0.05
+_SHAPE_SHARE = 0.1
+_DRIFT_PX = 0.3
 # In a textured scene, what takes this share of the image, or has this share of its box on the image's borders, is no
 # object.
 _LARGE_SHARE = 0.3
@@ -68,8 +73,18 @@ class Tracker:
         boxes = table.boxes_xywh_px.copy()
         boxes[:, :2] += states[:, :2] - table.states[:, :2]
         worth = expit(table.log_odds) * np.where(table.moving, 1.0, 0.5)
+        resting = self._resting.expected(motion)
         return Expectations(
-            motion, states, covariances, boxes, table.areas_px, table.segment_rows, worth, self._resting.expected(motion)
+            background=motion,
+            states=states,
+            covariances=covariances,
+            boxes_xywh_px=boxes,
+            areas_px=table.areas_px,
+            segment_rows=table.segment_rows,
+            worth=worth,
+            resolved=~table.point_source,
+            resting_px=resting,
+            resting_hits=self._resting.hits[: 0 if resting is None else None],
         )
 
     def step(
@@ -101,7 +116,7 @@ class Tracker:
         assigned = assign_segments(expectations, segments, matches, cosines, gate, ages)
         if motion.dt_s > self.config.max_gap_s:
             assigned[:] = -1  # Across such a gap nothing is what it was.
-        table = self._predicted(expectations)
+        table = self._predicted(expectations, motion)
         table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
         table = self._judged(table, assigned >= 0, motion, sky.dark, frame)
         free = self._nobodys(table, segments, sky.dark, frame.size)
@@ -111,13 +126,14 @@ class Tracker:
         self._resting.learn(sky, expectations.resting_px, frame.size)
         return objects
 
-    def _predicted(self, expectations: Expectations) -> TrackTable:
+    def _predicted(self, expectations: Expectations, motion: EgoMotion) -> TrackTable:
         return self._table.with_columns(
             states=expectations.states,
             covariances=expectations.covariances,
             boxes_xywh_px=expectations.boxes_xywh_px,
             segment_rows=np.full(len(self._table), -1, dtype=np.int64),
             ages=self._table.ages + 1,
+            anchors_px=apply_homography(motion.homography, self._table.anchors_px),
         )
 
     def _updated(
@@ -135,6 +151,7 @@ class Tracker:
         variances = segments.centroid_sigma_px[rows] ** 2 + background_variance_px2(motion)
         columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in (
             "states", "covariances", "boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns", "point_source",
+            "anchors_px",
         )}  # fmt: skip
         columns["states"][seen], columns["covariances"][seen] = update(
             table.states[seen], table.covariances[seen], segments.centroids_px[rows], variances
@@ -143,6 +160,7 @@ class Tracker:
         columns["areas_px"][seen] = segments.areas_px[rows]
         columns["moving_shares"][seen] = _smoothed(table.moving_shares[seen], segments.moving_shares[rows])
         columns["last_seen_ns"][seen] = stamp_ns
+        columns["anchors_px"] += _ANCHOR_FOLLOWS * (columns["states"][:, :2] - columns["anchors_px"])
         columns["point_source"][seen] = rows >= segments.mask_count
         step = np.where(assigned >= 0, _HIT, _MISS)
         return table.with_columns(
@@ -186,13 +204,14 @@ class Tracker:
     def _moving(self, table: TrackTable, motion: EgoMotion) -> BoolArray:
         """Test whether objects move faster than their surroundings.
 
-        The velocity must differ from zero by a chi-square test and exceed the least speed; where the scene has
-        texture, its pixels must bear it out too. Once moving, half of each will do.
+        The velocity, or the way from where it was, must differ from zero by a chi-square test, and the velocity exceed
+        the least speed; where the scene has texture, its pixels must bear it out too. Once moving, half of each will do.
         """
         config = self.config
         ease = np.where(table.moving, 0.5, 1.0)
         velocity = table.states[:, 2:]
         significant = mahalanobis2(velocity, table.covariances[:, 2:, 2:]) > self._moving_chi2 * ease
+        significant |= _departure(table) > self._moving_chi2 * ease
         fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease
         against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)
         return np.asarray(significant & fast & against & motion.valid | (table.moving & ~np.bool_(motion.valid)))
@@ -231,6 +250,13 @@ class Tracker:
         return newborn.with_columns(
             moving_shares=segments.moving_shares[rows], point_source=rows >= segments.mask_count
         )
+
+
+def _departure(table: TrackTable) -> FloatArray:
+    """Give the squared distance `(T,)` of each object from its anchor, in units of its variance an axis."""
+    shape = np.where(table.point_source, 0.0, _SHAPE_SHARE**2 * table.areas_px)
+    variance = 2 * table.covariances[:, [0, 1], [0, 1]].mean(axis=1) + shape + _DRIFT_PX**2
+    return np.asarray(((table.states[:, :2] - table.anchors_px) ** 2).sum(axis=1) / variance)
 
 
 def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
