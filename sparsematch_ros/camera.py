@@ -135,7 +135,7 @@ class CameraModel:
 
 
 def _undistort_iterated(points: FloatArray, matrix: FloatArray, coefficients: FloatArray | None) -> FloatArray:
-    """Undistort pixels `(N, 2)` until they settle: OpenCV's five default rounds leave tenths of a pixel in wide lenses."""
+    """Undistort pixels `(N, 2)` until they settle: OpenCV's five default rounds leave tenths of a pixel."""
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
     if hasattr(cv2, "undistortPointsIter"):  # OpenCV 4 has a function of its own for it, 5 an argument.
         flat = cv2.undistortPointsIter(points[:, None], matrix, coefficients, None, None, criteria)

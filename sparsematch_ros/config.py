@@ -40,9 +40,15 @@ def check_settings(config: Any) -> None:
             _check_value(item, getattr(config, item.name))
 
 
+def _default_of(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default
+
+
 def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
     meta, name = item.metadata, item.name
-    default = item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
+    default = _default_of(item)
     number_for_float = isinstance(default, float) and type(value) is int
     if type(value) is not type(default) and not number_for_float:
         raise SparsematchError(f"{name}: {value!r} is a {type(value).__name__}, expected {type(default).__name__}")
@@ -67,14 +73,19 @@ class ModelConfig(_Checked):
     """Which networks run, where, at what size."""
 
     sam: str = setting(
-        "mobile_sam", "SAM checkpoint, by its name in `sparsematch weights list`",
+        "mobile_sam",
+        "SAM checkpoint, by its name in `sparsematch weights list`",
         choices=("mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"),
     )
-    weights_folder: str = setting("", "folder of checkpoints; empty: $SPARSEMATCH_WEIGHTS, else ./weights if it is "
-                                  "there, else the user's cache folder")
+    weights_folder: str = setting(
+        "",
+        "folder of checkpoints; empty: $SPARSEMATCH_WEIGHTS, else ./weights if it is "
+        "there, else the user's cache folder",
+    )
     sam_checkpoint: str = setting("", "checkpoint file of `sam`; empty: the registry's file in weights_folder")
-    input_size: int = setting(0, "longest side given to SAM's encoder; 0: 512 on a CPU, 1024 on a GPU", "px",
-                              minimum=0, maximum=2048)
+    input_size: int = setting(
+        0, "longest side given to SAM's encoder; 0: 512 on a CPU, 1024 on a GPU", "px", minimum=0, maximum=2048
+    )
     device: str = setting("auto", "torch device: auto, cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     half_precision: bool = setting(True, "run the networks in half precision on a GPU")
     threads: int = setting(0, "CPU threads of torch; 0: torch's own choice", minimum=0, maximum=256)
@@ -86,65 +97,97 @@ class EgoMotionConfig(_Checked):
 
     telemetry: bool = setting(True, "use the camera's attitude where a frame carries it, with intrinsics")
     max_features: int = setting(400, "corners followed between frames", minimum=8, maximum=5000)
-    ransac_threshold_px: float = setting(1.0, "residual up to which a point agrees with the background", "px",
-                                         minimum=0.1, maximum=20.0)
+    ransac_threshold_px: float = setting(
+        1.0, "residual up to which a point agrees with the background", "px", minimum=0.1, maximum=20.0
+    )
     min_inliers: int = setting(6, "fewer agreeing points: the motion counts as not estimated", minimum=3, maximum=500)
     max_stars: int = setting(150, "brightest point sources used as stars", minimum=8, maximum=2000)
-    star_search_px: float = setting(40.0, "how far a star may move between frames beyond what is expected", "px",
-                                    minimum=1.0, maximum=500.0)
-    flow_size: int = setting(320, "longest side of the raster on which residual motion is computed", "px",
-                             minimum=64, maximum=1024)
+    star_search_px: float = setting(
+        40.0, "how far a star may move between frames beyond what is expected", "px", minimum=1.0, maximum=500.0
+    )
+    flow_size: int = setting(
+        320, "longest side of the raster on which residual motion is computed", "px", minimum=64, maximum=1024
+    )
 
 
 @dataclass(frozen=True)
 class SegmentationConfig(_Checked):
     """Where to ask SAM, and which of its masks to keep; names shared with SAM's generator mean the same."""
 
-    mode: str = setting("adaptive", "adaptive: prompts go where something is expected, moves or is bright; full_grid: "
-                        "SAM's own automatic generator on every frame", choices=("adaptive", "full_grid"))
+    mode: str = setting(
+        "adaptive",
+        "adaptive: prompts go where something is expected, moves or is bright; full_grid: "
+        "SAM's own automatic generator on every frame",
+        choices=("adaptive", "full_grid"),
+    )
     prompt_budget: int = setting(12, "most prompts in one frame", minimum=0, maximum=4096)
-    sweep_points_per_side: int = setting(8, "side of the sparse grid that is swept over several frames; 0: none",
-                                         minimum=0, maximum=64)
+    sweep_points_per_side: int = setting(
+        8, "side of the sparse grid that is swept over several frames; 0: none", minimum=0, maximum=64
+    )
     sweep_prompts: int = setting(1, "points of the sweep asked in one frame", minimum=0, maximum=1024)
-    bright_threshold: float = setting(0.05, "brightness above a dark sky that asks for a prompt, 1 = white",
-                                      minimum=0.0, maximum=1.0)
-    motion_threshold_px: float = setting(0.7, "residual motion between frames that asks for a prompt, beside the "
-                                         "background's own scatter", "px", minimum=0.05, maximum=50.0)
-    min_region_px: float = setting(80.0, "smallest moving or bright region that is given to SAM", "px^2",
-                                   minimum=1.0, maximum=1e6)
+    bright_threshold: float = setting(
+        0.05, "brightness above a dark sky that asks for a prompt, 1 = white", minimum=0.0, maximum=1.0
+    )
+    motion_threshold_px: float = setting(
+        0.7,
+        "residual motion between frames that asks for a prompt, beside the background's own scatter",
+        "px",
+        minimum=0.05,
+        maximum=50.0,
+    )
+    min_region_px: float = setting(
+        80.0, "smallest moving or bright region that is given to SAM", "px^2", minimum=1.0, maximum=1e6
+    )
     point_sources: bool = setting(True, "detect objects of a few pixels against a dark sky without SAM")
-    point_source_snr: float = setting(5.0, "signal to noise from which a point source counts", minimum=2.0, maximum=100.0)
+    point_source_snr: float = setting(
+        5.0, "signal to noise from which a point source counts", minimum=2.0, maximum=100.0
+    )
     point_source_max_px: float = setting(12.0, "largest extent of a point source", "px", minimum=2.0, maximum=64.0)
     points_per_side: int = setting(32, "full_grid: points along a side", minimum=1, maximum=128)
     points_per_batch: int = setting(16, "prompts a decoder call", minimum=1, maximum=4096)
     pred_iou_thresh: float = setting(0.88, "full_grid and sweep: least predicted IoU", minimum=0.0, maximum=1.0)
-    stability_score_thresh: float = setting(0.95, "full_grid and sweep: least stability score", minimum=0.0, maximum=1.0)
-    stability_score_offset: float = setting(1.0, "shift of the mask threshold for the stability score", minimum=0.0,
-                                            maximum=10.0)
+    stability_score_thresh: float = setting(
+        0.95, "full_grid and sweep: least stability score", minimum=0.0, maximum=1.0
+    )
+    stability_score_offset: float = setting(
+        1.0, "shift of the mask threshold for the stability score", minimum=0.0, maximum=10.0
+    )
     box_nms_thresh: float = setting(0.7, "box IoU above which the weaker mask is dropped", minimum=0.0, maximum=1.0)
     crop_n_layers: int = setting(0, "full_grid: layers of crops", minimum=0, maximum=4)
-    crop_nms_thresh: float = setting(0.7, "full_grid: box IoU between crops above which one is dropped", minimum=0.0,
-                                     maximum=1.0)
+    crop_nms_thresh: float = setting(
+        0.7, "full_grid: box IoU between crops above which one is dropped", minimum=0.0, maximum=1.0
+    )
     crop_overlap_ratio: float = setting(512 / 1500, "full_grid: overlap of crops", minimum=0.0, maximum=1.0)
-    crop_n_points_downscale_factor: int = setting(1, "full_grid: points_per_side is divided by this each layer",
-                                                  minimum=1, maximum=16)
+    crop_n_points_downscale_factor: int = setting(
+        1, "full_grid: points_per_side is divided by this each layer", minimum=1, maximum=16
+    )
     min_mask_region_area: int = setting(0, "holes and islands under this are removed", "px^2", minimum=0, maximum=10**7)
-    targeted_iou_thresh: float = setting(0.6, "least predicted IoU of a mask asked for at an expected, moving or "
-                                         "bright place", minimum=0.0, maximum=1.0)
-    max_area_fraction: float = setting(0.7, "masks over this share of the image are background", minimum=0.01, maximum=1.0)
+    targeted_iou_thresh: float = setting(
+        0.6, "least predicted IoU of a mask asked for at an expected, moving or bright place", minimum=0.0, maximum=1.0
+    )
+    max_area_fraction: float = setting(
+        0.7, "masks over this share of the image are background", minimum=0.01, maximum=1.0
+    )
 
 
 @dataclass(frozen=True)
 class DescriptionConfig(_Checked):
     """One descriptor a segment."""
 
-    source: str = setting("sam", "sam: mean patch embedding of SAM's encoder; dinov2: of DINOv2, needs its checkpoint; "
-                          "none: position alone", choices=("sam", "dinov2", "none"))
-    dinov2: str = setting("dinov2_vits14", "DINOv2 checkpoint, by its name in `sparsematch weights list`",
-                          choices=tuple(f"dinov2_vit{size}14{kind}" for kind in ("", "_reg") for size in "sblg"))
+    source: str = setting(
+        "sam",
+        "sam: mean patch embedding of SAM's encoder; dinov2: of DINOv2, needs its checkpoint; none: position alone",
+        choices=("sam", "dinov2", "none"),
+    )
+    dinov2: str = setting(
+        "dinov2_vits14",
+        "DINOv2 checkpoint, by its name in `sparsematch weights list`",
+        choices=tuple(f"dinov2_vit{size}14{kind}" for kind in ("", "_reg") for size in "sblg"),
+    )
     dinov2_checkpoint: str = setting("", "checkpoint file of `dinov2`; empty: the registry's file in weights_folder")
-    dinov2_input_size: int = setting(448, "longest side given to DINOv2, rounded to multiples of 14", "px",
-                                     minimum=56, maximum=2048)
+    dinov2_input_size: int = setting(
+        448, "longest side given to DINOv2, rounded to multiples of 14", "px", minimum=56, maximum=2048
+    )
 
 
 @dataclass(frozen=True)
@@ -152,15 +195,18 @@ class MatchingConfig(_Checked):
     """Segment to segment between consecutive frames."""
 
     min_cosine: float = setting(0.5, "least cosine of a match", minimum=-1.0, maximum=1.0)
-    max_speed_px_s: float = setting(600.0, "fastest motion against the background between two frames", "px/s",
-                                    minimum=1.0, maximum=1e5)
-    max_step_px: float = setting(80.0, "farthest motion against the background between two frames", "px", minimum=1.0,
-                                 maximum=1e4)
+    max_speed_px_s: float = setting(
+        600.0, "fastest motion against the background between two frames", "px/s", minimum=1.0, maximum=1e5
+    )
+    max_step_px: float = setting(
+        80.0, "farthest motion against the background between two frames", "px", minimum=1.0, maximum=1e4
+    )
     max_flux_ratio: float = setting(3.0, "largest ratio of the fluxes of two point sources", minimum=1.0, maximum=100.0)
     max_area_ratio: float = setting(2.0, "largest ratio of the two areas", minimum=1.0, maximum=100.0)
     appearance_weight: float = setting(1.0, "weight of 1 - cosine in the cost", minimum=0.0, maximum=100.0)
-    position_weight: float = setting(1.0, "weight of the distance to the expected place, in units of the gate",
-                                     minimum=0.0, maximum=100.0)
+    position_weight: float = setting(
+        1.0, "weight of the distance to the expected place, in units of the gate", minimum=0.0, maximum=100.0
+    )
     overlap_weight: float = setting(1.0, "weight of 1 - IoU of the moved boxes", minimum=0.0, maximum=100.0)
 
 
@@ -168,23 +214,38 @@ class MatchingConfig(_Checked):
 class TrackingConfig(_Checked):
     """Identity and velocity over time."""
 
-    confirm_hits: int = setting(3, "frames in which an object must be seen before it is confirmed", minimum=2, maximum=50)
+    confirm_hits: int = setting(
+        3, "frames in which an object must be seen before it is confirmed", minimum=2, maximum=50
+    )
     confirm_window: int = setting(4, "frames within which confirm_hits must fall", minimum=2, maximum=100)
     confirm_hits_point: int = setting(5, "confirm_hits of a point source", minimum=2, maximum=50)
     confirm_window_point: int = setting(6, "confirm_window of a point source", minimum=2, maximum=100)
-    max_coast_s: float = setting(1.5, "how long an unseen confirmed object is predicted before it is lost", "s",
-                                 minimum=0.0, maximum=600.0)
-    max_gap_s: float = setting(5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0)
-    acceleration_px_s2: float = setting(4.0, "standard deviation of an object's own acceleration", "px/s^2",
-                                        minimum=0.0, maximum=1e4)
+    max_coast_s: float = setting(
+        1.5, "how long an unseen confirmed object is predicted before it is lost", "s", minimum=0.0, maximum=600.0
+    )
+    max_gap_s: float = setting(
+        5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0
+    )
+    acceleration_px_s2: float = setting(
+        4.0, "standard deviation of an object's own acceleration", "px/s^2", minimum=0.0, maximum=1e4
+    )
     gate_sigma: float = setting(4.0, "innovation gate", "standard deviations", minimum=1.0, maximum=20.0)
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)
-    moving_false_alarm: float = setting(1e-3, "chance that a resting object passes the test for motion", minimum=1e-9,
-                                        maximum=0.5)
-    moving_share: float = setting(0.3, "share of an object's pixels that motion must explain better than rest, where the "
-                                  "scene has texture", minimum=0.0, maximum=1.0)
-    retire_after: int = setting(8, "frames without motion after which an object is dropped, unless it is a "
-                                "resolved one under a dark sky", minimum=2, maximum=10000)
+    moving_false_alarm: float = setting(
+        1e-3, "chance that a resting object passes the test for motion", minimum=1e-9, maximum=0.5
+    )
+    moving_share: float = setting(
+        0.3,
+        "share of an object's pixels that motion must explain better than rest, where the scene has texture",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    retire_after: int = setting(
+        8,
+        "frames without motion after which an object is dropped, unless it is a resolved one under a dark sky",
+        minimum=2,
+        maximum=10000,
+    )
     max_objects: int = setting(256, "most objects followed at once", minimum=1, maximum=10000)
 
 
@@ -193,20 +254,29 @@ class PointingConfig(_Checked):
     """What attitude_request_node asks for."""
 
     boresight: list[float] = setting([0.0, 0.0, 1.0], "body axis that shall meet the target, unit vector")
-    camera_to_body_xyzw: list[float] = setting([0.0, 0.0, 0.0, 1.0], "rotation of the camera's optical frame in the body "
-                                               "frame, v_B = q v_C")
+    camera_to_body_xyzw: list[float] = setting(
+        [0.0, 0.0, 0.0, 1.0], "rotation of the camera's optical frame in the body frame, v_B = q v_C"
+    )
     inertial_frame: str = setting("inertial", "frame_id of requests where the spacecraft's attitude is known")
-    dead_band_deg: float = setting(0.05, "off-boresight angle under which nothing is asked", "deg", minimum=0.0, maximum=45.0)
+    dead_band_deg: float = setting(
+        0.05, "off-boresight angle under which nothing is asked", "deg", minimum=0.0, maximum=45.0
+    )
     max_age_s: float = setting(2.0, "oldest object array that is answered", "s", minimum=0.01, maximum=600.0)
-    max_attitude_age_s: float = setting(0.5, "oldest attitude that counts as known at an image's stamp", "s",
-                                        minimum=0.0, maximum=60.0)
+    max_attitude_age_s: float = setting(
+        0.5, "oldest attitude that counts as known at an image's stamp", "s", minimum=0.0, maximum=60.0
+    )
     validity_s: float = setting(5.0, "how long a request holds after its image", "s", minimum=0.1, maximum=3600.0)
     min_existence: float = setting(0.8, "least existence probability of a target", minimum=0.0, maximum=1.0)
-    max_rate_deg_s: float = setting(2.0, "slew rate that the spacecraft can follow", "deg/s", minimum=0.001, maximum=60.0)
-    max_acceleration_deg_s2: float = setting(1.0, "slew acceleration that the spacecraft can follow", "deg/s^2",
-                                             minimum=0.0001, maximum=60.0)
+    max_rate_deg_s: float = setting(
+        2.0, "slew rate that the spacecraft can follow", "deg/s", minimum=0.001, maximum=60.0
+    )
+    max_acceleration_deg_s2: float = setting(
+        1.0, "slew acceleration that the spacecraft can follow", "deg/s^2", minimum=0.0001, maximum=60.0
+    )
     keep_out_half_angles_deg: list[float] = setting([], "half angle of each keep-out cone around the boresight", "deg")
-    keep_out_directions: list[float] = setting([], "inertial unit vector to each keep-out body, x, y, z one after another")
+    keep_out_directions: list[float] = setting(
+        [], "inertial unit vector to each keep-out body, x, y, z one after another"
+    )
     allow_unchecked: bool = setting(False, "send although attitude or a keep-out direction is unknown, saying so")
     enabled: bool = setting(False, "send requests from the start; otherwise the service `enable` starts it")
 

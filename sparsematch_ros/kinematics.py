@@ -63,15 +63,13 @@ def predict_states(
 
 def _acceleration_noise(dt_s: float, acceleration_px_s2: float) -> FloatArray:
     block = np.array([[dt_s**4 / 4, dt_s**3 / 2], [dt_s**3 / 2, dt_s**2]]) * acceleration_px_s2**2
-    return np.kron(block, np.eye(2))
+    return np.asarray(np.kron(block, np.eye(2)), dtype=np.float64)
 
 
 def box_iou(first_xywh: FloatArray, second_xywh: FloatArray) -> FloatArray:
     """Give the intersection over union `(N, M)` of boxes `(N, 4)` and `(M, 4)`."""
     low = np.maximum(first_xywh[:, None, :2], second_xywh[None, :, :2])
-    high = np.minimum(
-        (first_xywh[:, :2] + first_xywh[:, 2:])[:, None], (second_xywh[:, :2] + second_xywh[:, 2:])[None]
-    )
+    high = np.minimum((first_xywh[:, :2] + first_xywh[:, 2:])[:, None], (second_xywh[:, :2] + second_xywh[:, 2:])[None])
     overlap = np.clip(high - low, 0, None).prod(axis=2)
     union = first_xywh[:, 2:].prod(axis=1)[:, None] + second_xywh[:, 2:].prod(axis=1)[None] - overlap
     return np.asarray(overlap / np.maximum(union, 1e-9))

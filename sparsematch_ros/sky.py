@@ -102,7 +102,7 @@ def region_seeds(labels: NDArray[np.int32], rows: NDArray[np.int64], boxes: NDAr
     for position, (row, (x, y, width, height)) in enumerate(zip(rows, boxes, strict=True)):
         patch = np.pad((labels[y : y + height, x : x + width] == row).astype(np.uint8), 1)
         depth = cv2.distanceTransform(patch, cv2.DIST_L2, 3)
-        seeds[position] = np.array(np.unravel_index(int(depth.argmax()), depth.shape))[::-1] + (x - 1, y - 1)
+        seeds[position] = np.unravel_index(int(depth.argmax()), depth.shape)[::-1] + np.array([x - 1, y - 1])
     return seeds
 
 

@@ -75,7 +75,7 @@ class Dinov2Features:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
-        """Give the features `(D, h, w)` float32 of an `(H, W, 3)` uint8 RGB image, one a patch of 14 px of the input."""
+        """Give the features `(D, h, w)` float32 of an `(H, W, 3)` uint8 RGB image, one a patch of the input."""
         scale = self.input_size / max(image.shape[:2])
         height, width = (max(1, round(side * scale / PATCH)) * PATCH for side in image.shape[:2])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparsematch_ros.data import Descriptors, Segments
+from sparsematch_ros.data import Descriptors, FloatArray, Segments
 
 
 @torch.inference_mode()
@@ -25,13 +25,15 @@ def pool_features(features: Tensor, segments: Segments) -> Descriptors:
     vectors = features.new_zeros((len(segments), features.shape[0]))
     count = segments.mask_count
     if count:
-        shares = functional.interpolate(segments.masks[:, None].to(features.dtype), size=features.shape[1:], mode="area")
+        shares = functional.interpolate(
+            segments.masks[:, None].to(features.dtype), size=features.shape[1:], mode="area"
+        )
         sums = shares.flatten(1) @ features.flatten(1).T
         vectors[:count] = functional.normalize(sums, dim=1)
     return Descriptors(vectors)
 
 
-def cosine_matrix(first: Descriptors, second: Descriptors) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def cosine_matrix(first: Descriptors, second: Descriptors) -> FloatArray:
     """Give the cosines `(N, M)` float64 of two frames' descriptors; NaN where either is unknown (zero)."""
     if first.vectors.shape[1] == 0 or first.vectors.shape[1] != second.vectors.shape[1]:
         return np.full((len(first.vectors), len(second.vectors)), np.nan)

@@ -27,9 +27,7 @@ class EgoMotionEstimator:
         self.config = config
         self._flow = ResidualFlow(config.flow_size)
 
-    def estimate(
-        self, previous: Frame, current: Frame, skies: tuple[Sky, Sky], last: EgoMotion | None
-    ) -> EgoMotion:
+    def estimate(self, previous: Frame, current: Frame, skies: tuple[Sky, Sky], last: EgoMotion | None) -> EgoMotion:
         """Estimate the motion between two frames of the same size.
 
         Telemetry is taken where both frames carry an attitude and intrinsics. Stars are used under a dark sky, where
@@ -49,16 +47,17 @@ class EgoMotionEstimator:
         motion = self._telemetry(previous, current)
         if motion is None:
             expected = _expected_homography(last, dt_s)
-            motion = self._stars(skies, current, expected) if skies[1].dark else self._texture(previous, current, expected)
+            motion = (
+                self._stars(skies, current, expected) if skies[1].dark else self._texture(previous, current, expected)
+            )
         motion = replace(motion, dt_s=dt_s)
         return motion if skies[1].dark or not motion.valid else self._with_flow(motion, previous, current)
 
     def _telemetry(self, previous: Frame, current: Frame) -> EgoMotion | None:
-        known = previous.q_NC_xyzw is not None and current.q_NC_xyzw is not None and current.camera is not None
-        if not (self.config.telemetry and known):
+        before, after, camera = previous.q_NC_xyzw, current.q_NC_xyzw, current.camera
+        if not self.config.telemetry or before is None or after is None or camera is None:
             return None
-        rotation = relative_rotation(previous.q_NC_xyzw, current.q_NC_xyzw)
-        homography = rotation_homography(current.camera, rotation)
+        homography = rotation_homography(camera, relative_rotation(before, after))
         return EgoMotion(homography, "telemetry", True, residual_px=_TELEMETRY_RESIDUAL_PX)
 
     def _stars(self, skies: tuple[Sky, Sky], current: Frame, expected: FloatArray) -> EgoMotion:

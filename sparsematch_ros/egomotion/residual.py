@@ -64,9 +64,7 @@ class ResidualFlow:
         return ResidualMotion(np.asarray(-flow / ratio, dtype=np.float32), _evidence(now, resting, flow))
 
 
-def _evidence(
-    now: NDArray[np.uint8], resting: NDArray[np.uint8], flow: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _evidence(now: NDArray[np.uint8], resting: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mark the pixels that the flow explains better than rest by a clear margin."""
     y, x = np.indices(now.shape, dtype=np.float32)
     moved = cv2.remap(resting, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -118,7 +116,7 @@ def moving_regions(
     magnitude = cv2.GaussianBlur(np.linalg.norm(residual.flow_px, axis=2), (0, 0), 1.5)
     magnitude[cv2.blur(residual.evidence, (_LOCAL_PX, _LOCAL_PX)) < _LOCAL_SHARE] = 0
     ratio = np.array([size[1] / magnitude.shape[1], size[0] / magnitude.shape[0]])
-    found = []
+    found: list[tuple[FloatArray, FloatArray, float]] = []
     for _ in range(2 * most):  # Bounded: peaks too small to count are peeled off too.
         peak = float(magnitude.max())
         if peak < threshold_px or len(found) == most:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from sparsematch_ros.data import BoolArray, FloatArray
 
 # How far SAM's edge may be off in the image.
 _EDGE_PX = 4
@@ -95,14 +96,14 @@ def candidate_agreement(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
     return common / union.clamp(min=1e-6)
 
 
-def size_change(masks: Tensor, expected_px: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
+def size_change(masks: Tensor, expected_px: FloatArray) -> Tensor:
     """Give |log(area / expected)| `(P, C)` of candidates `(P, C, h, w)`; 0 where nothing is expected (NaN)."""
     areas = masks.flatten(2).sum(dim=2).clamp(min=1).double()
     expected = torch.as_tensor(expected_px, device=masks.device).clamp(min=1)
     return (areas / expected[:, None]).log().abs().nan_to_num(0.0)
 
 
-def sharpen_against_sky(masks: Tensor, silhouettes: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Tensor:
+def sharpen_against_sky(masks: Tensor, silhouettes: BoolArray) -> Tensor:
     """Bring the edges of masks `(M, H, W)` to those of what is brighter than a dark sky, `(H, W)`.
 
     SAM's masks come at a quarter of its input's resolution, several pixels of the image; against a dark sky brightness

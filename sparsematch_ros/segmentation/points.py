@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import Expectations, FloatArray, IntArray
+from sparsematch_ros.data import BoolArray, Expectations, FloatArray, IntArray
 from sparsematch_ros.sky import Sky
 
 # A source within this and so many standard deviations of a resting one is that one.
@@ -54,7 +54,7 @@ def _distance(points: FloatArray, places: FloatArray) -> FloatArray:
     return np.asarray(cKDTree(places).query(points)[0])
 
 
-def _near(points: FloatArray, places: FloatArray, reach_px: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _near(points: FloatArray, places: FloatArray, reach_px: FloatArray) -> BoolArray:
     """Say which points `(P, 2)` lie within reach `(Q,)` of any place `(Q, 2)`."""
     hit = np.zeros(len(points), dtype=bool)
     if len(points) and len(places):

@@ -6,7 +6,7 @@ import numpy as np
 from segment_anything.utils.amg import build_point_grid
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Expectations, FloatArray, IntArray, PromptReason, Prompts
+from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, FloatArray, IntArray, PromptReason, Prompts
 from sparsematch_ros.egomotion.residual import moving_regions
 from sparsematch_ros.kinematics import box_iou
 from sparsematch_ros.sky import Sky
@@ -26,9 +26,7 @@ class Proposer:
         self.config = config
         self._sweep_position = 0
 
-    def propose(
-        self, size: tuple[int, int], motion: EgoMotion, sky: Sky, expectations: Expectations
-    ) -> Prompts:
+    def propose(self, size: tuple[int, int], motion: EgoMotion, sky: Sky, expectations: Expectations) -> Prompts:
         """Give at most `prompt_budget` prompts for a frame of `size` (height, width)."""
         expected = self._expected(expectations, size)
         seen = _join([self._motion(motion, size), self._bright(sky)])
@@ -125,10 +123,10 @@ def _widths(boxes_xyxy: FloatArray) -> FloatArray:
     return np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
 
 
-def _inside(points: FloatArray, boxes_xyxy: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _inside(points: FloatArray, boxes_xyxy: FloatArray) -> BoolArray:
     """Say which points `(P, 2)` lie in any of the boxes `(B, 4)`; NaN boxes hold none."""
     if len(boxes_xyxy) == 0:
         return np.zeros(len(points), dtype=bool)
     above = points[:, None] >= boxes_xyxy[None, :, :2]
     below = points[:, None] <= boxes_xyxy[None, :, 2:]
-    return np.asarray((above & below).all(axis=2).any(axis=1))
+    return np.asarray(np.any(np.all(above & below, axis=2), axis=1))

@@ -64,7 +64,9 @@ class PromptedSam:
         return Embedding(features.float(), (resized.shape[0], resized.shape[1]), (image.shape[0], image.shape[1]))
 
     @torch.inference_mode()
-    def decode(self, embedding: Embedding, points_px: FloatArray, boxes_xyxy_px: FloatArray | None = None) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, embedding: Embedding, points_px: FloatArray, boxes_xyxy_px: FloatArray | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Ask for the masks at P places.
 
         Args:

@@ -34,7 +34,7 @@ _SIZE_WEIGHT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What the segmenter gives: segments, the prompts asked, and the encoding, or None where the encoder did not run."""
+    """What the segmenter gives: segments, prompts, and the encoding, or None where the encoder did not run."""
 
     segments: Segments
     prompts: Prompts

@@ -74,5 +74,7 @@ def _gated_cost(
     variance = segments.centroid_sigma_px[free][None] ** 2 + (size[:, None] / gate_sigma) ** 2
     spread = expectations.covariances[objects, None, :2, :2] + variance[..., None, None] * np.eye(2)
     distance = np.sqrt(mahalanobis2(innovation, spread))
-    ratio = np.abs(np.log(np.maximum(expectations.areas_px[objects], 10)[:, None] / np.maximum(segments.areas_px[free], 10)))
+    ratio = np.abs(
+        np.log(np.maximum(expectations.areas_px[objects], 10)[:, None] / np.maximum(segments.areas_px[free], 10))
+    )
     return np.where((distance > gate_sigma) | (ratio > np.log(4.0)), _FORBIDDEN, distance)

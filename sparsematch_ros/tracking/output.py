@@ -9,15 +9,15 @@ from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.tracking.table import TrackTable
 
 
-def describe_objects(
-    table: TrackTable, segments: Segments, frame: Frame, motion: EgoMotion
-) -> tuple[SpaceObject, ...]:
+def describe_objects(table: TrackTable, segments: Segments, frame: Frame, motion: EgoMotion) -> tuple[SpaceObject, ...]:
     """Turn the table's rows into objects; masks are views of the segments' tensor, not copies."""
-    centroids = table.states[:, :2]
+    centroids: FloatArray = table.states[:, :2]
     apparent = table.states[:, 2:] + _background_velocity(motion, centroids)
     bearings = _bearings(table, frame)
     existence = 1 / (1 + np.exp(-table.log_odds))
-    described = table.descriptors.abs().sum(dim=1).gt(0).tolist() if table.descriptors.shape[1] else [False] * len(table)
+    described = (
+        table.descriptors.abs().sum(dim=1).gt(0).tolist() if table.descriptors.shape[1] else [False] * len(table)
+    )
     return tuple(
         SpaceObject(
             id=table.uuid(row),
@@ -34,7 +34,9 @@ def describe_objects(
             first_seen_ns=int(table.first_seen_ns[row]),
             last_seen_ns=int(table.last_seen_ns[row]),
             descriptor=table.descriptors[row] if described[row] else None,
-            mask=segments.masks[segment] if 0 <= (segment := int(table.segment_rows[row])) < segments.mask_count else None,
+            mask=segments.masks[segment]
+            if 0 <= (segment := int(table.segment_rows[row])) < segments.mask_count
+            else None,
             **{name: values[row] for name, values in bearings.items()},
         )
         for row in range(len(table))
@@ -45,11 +47,13 @@ def _background_velocity(motion: EgoMotion, centroids: FloatArray) -> FloatArray
     """Give the background's own velocity `(T, 2)` [px/s] at places of this frame."""
     if motion.dt_s <= 0:
         return np.zeros_like(centroids)
-    return (centroids - apply_homography(np.linalg.inv(motion.homography), centroids)) / motion.dt_s
+    return (
+        centroids - apply_homography(np.asarray(np.linalg.inv(motion.homography), dtype=np.float64), centroids)
+    ) / motion.dt_s
 
 
 def _bearings(table: TrackTable, frame: Frame) -> dict[str, FloatArray]:
-    """Give bearings and their rates; the background is at rest in inertial space, so velocity against it is inertial."""
+    """Give bearings and rates; the background rests in inertial space, so velocity against it is inertial."""
     if frame.camera is None:
         return {}
     centroids = table.states[:, :2]

@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsematch_ros.data import FloatArray, IntArray, ObjectState
-
-BoolArray = NDArray[np.bool_]
+from sparsematch_ros.data import BoolArray, FloatArray, IntArray, ObjectState
 
 
 @dataclass(frozen=True, eq=False)

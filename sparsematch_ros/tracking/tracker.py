@@ -11,6 +11,7 @@ from torch.nn import functional
 from sparsematch_ros.config import MatchingConfig, TrackingConfig
 from sparsematch_ros.data import (
     NANOSECONDS,
+    BoolArray,
     Descriptors,
     EgoMotion,
     Expectations,
@@ -30,7 +31,7 @@ from sparsematch_ros.tracking.association import assign_segments
 from sparsematch_ros.tracking.kalman import mahalanobis2, update
 from sparsematch_ros.tracking.output import describe_objects
 from sparsematch_ros.tracking.resting import RestingSources
-from sparsematch_ros.tracking.table import BoolArray, TrackTable
+from sparsematch_ros.tracking.table import TrackTable
 
 # Log likelihood ratios of existence for an object that is seen 9 times in 10 among clutter seen 2 times in 10.
 _HIT = float(np.log(0.9 / 0.2))
@@ -171,9 +172,7 @@ class Tracker:
             descriptors=_blended(table, seen, rows, descriptors).descriptors,
         )
 
-    def _judged(
-        self, table: TrackTable, seen: BoolArray, motion: EgoMotion, dark: bool, frame: Frame
-    ) -> TrackTable:
+    def _judged(self, table: TrackTable, seen: BoolArray, motion: EgoMotion, dark: bool, frame: Frame) -> TrackTable:
         """Decide each object's state and whether it moves."""
         config = self.config
         moving = self._moving(table, motion)
@@ -205,7 +204,8 @@ class Tracker:
         """Test whether objects move faster than their surroundings.
 
         The velocity, or the way from where it was, must differ from zero by a chi-square test, and the velocity exceed
-        the least speed; where the scene has texture, its pixels must bear it out too. Once moving, half of each will do.
+        the least speed; where the scene has texture, its pixels must bear it out too. Once moving, half of each
+        will do.
         """
         config = self.config
         ease = np.where(table.moving, 0.5, 1.0)
@@ -216,9 +216,7 @@ class Tracker:
         against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)
         return np.asarray(significant & fast & against & motion.valid | (table.moving & ~np.bool_(motion.valid)))
 
-    def _nobodys(
-        self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int]
-    ) -> IntArray:
+    def _nobodys(self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int]) -> IntArray:
         """Choose the segments that are nobody's and worth an object, the surest first.
 
         Under a dark sky all are. Elsewhere a segment must move against its surroundings, and one that spans the image

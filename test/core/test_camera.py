@@ -53,7 +53,9 @@ def test_roi_and_binning_keep_the_bearing_of_a_point() -> None:
     part = full.windowed(100, 60, 400, 300, (2, 2))
     assert (part.width, part.height) == (200, 150)
     # The centre of binned pixel (50, 40) covers full pixels 200..201 and 140..141.
-    np.testing.assert_allclose(part.bearings(np.array([[50.0, 40.0]])), full.bearings(np.array([[200.5, 140.5]])), atol=1e-12)
+    np.testing.assert_allclose(
+        part.bearings(np.array([[50.0, 40.0]])), full.bearings(np.array([[200.5, 140.5]])), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
