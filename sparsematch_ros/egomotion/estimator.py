@@ -10,7 +10,7 @@ from sparsematch_ros.config import EgoMotionConfig
 from sparsematch_ros.data import EgoMotion, FloatArray, Frame, IntArray
 from sparsematch_ros.egomotion.features import fit_background, follow_corners
 from sparsematch_ros.egomotion.residual import ResidualFlow, flow_scatter_px
-from sparsematch_ros.egomotion.rotation import relative_rotation, rotation_homography
+from sparsematch_ros.egomotion.rotation import relative_rotation, rotation_homography, turned_away
 from sparsematch_ros.egomotion.stars import fit_stars, pair_stars
 from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.sky import Sky
@@ -30,8 +30,9 @@ class EgoMotionEstimator:
     def estimate(self, previous: Frame, current: Frame, skies: tuple[Sky, Sky], last: EgoMotion | None) -> EgoMotion:
         """Estimate the motion between two frames of the same size.
 
-        Telemetry is taken where both frames carry an attitude and intrinsics. Stars are used under a dark sky, where
-        texture would be that of the objects themselves; texture otherwise.
+        Telemetry is taken where both frames carry an attitude and intrinsics, unless these say that the camera has turned
+        its back on the previous view. Stars are used under a dark sky, where texture would be that of the objects
+        themselves; texture otherwise.
 
         Args:
             previous: the frame before.
@@ -57,17 +58,24 @@ class EgoMotionEstimator:
         before, after, camera = previous.q_NC_xyzw, current.q_NC_xyzw, current.camera
         if not self.config.telemetry or before is None or after is None or camera is None:
             return None
-        homography = rotation_homography(camera, relative_rotation(before, after))
-        return EgoMotion(homography, "telemetry", True, residual_px=_TELEMETRY_RESIDUAL_PX)
+        rotation = relative_rotation(before, after)
+        if turned_away(camera, rotation):
+            return None
+        return EgoMotion(rotation_homography(camera, rotation), "telemetry", True, residual_px=_TELEMETRY_RESIDUAL_PX)
 
     def _stars(self, skies: tuple[Sky, Sky], current: Frame, expected: FloatArray) -> EgoMotion:
         before = skies[0].points_px[: self.config.max_stars]
         after = skies[1].points_px[: self.config.max_stars]
         if min(len(before), len(after)) < self.config.min_inliers:
             return EgoMotion()
-        rows, columns = pair_stars(before, after, expected, self.config)
-        fit = fit_stars(before[rows], after[columns], current.camera, self.config)
-        return EgoMotion() if fit is None else _fitted("stars", before[rows], after[columns], *fit)
+        motion = EgoMotion(expected)
+        for _ in range(2):  # The vote is for one shift: a roll leaves stars to the second round, from the first one's fit.
+            rows, columns = pair_stars(before, after, motion.homography, self.config)
+            fit = fit_stars(before[rows], after[columns], current.camera, self.config)
+            if fit is None:
+                return EgoMotion()
+            motion = _fitted("stars", before[rows], after[columns], *fit)
+        return motion
 
     def _texture(self, previous: Frame, current: Frame, expected: FloatArray) -> EgoMotion:
         before, after = follow_corners(previous.gray, current.gray, expected, self.config)

@@ -12,7 +12,7 @@ import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import QuaternionStamped
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -157,10 +157,12 @@ def frames_done(executor: SingleThreadedExecutor, children: list[Child], progres
 def spin(executor: SingleThreadedExecutor, children: list[Child], seconds: float) -> None:
     """Serve callbacks for a while, and make sure that all nodes live."""
     deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        if not rclpy.ok():
-            raise KeyboardInterrupt
-        executor.spin_once(timeout_sec=left)
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            executor.spin_once(timeout_sec=left)
+    except ExternalShutdownException as error:
+        # rclpy's own handler has taken Ctrl-C or SIGTERM and ended the context.
+        raise KeyboardInterrupt from error
     for child in children:
         child.check()
 

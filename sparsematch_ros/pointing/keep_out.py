@@ -44,7 +44,8 @@ def cones_from_settings(half_angles_deg: list[float], directions: list[float]) -
             raise SparsematchError(f"pointing.keep_out_half_angles_deg: {angle} is outside (0, 180) deg")
     if len(directions) % 3 or len(directions) > 3 * len(half_angles_deg):
         raise SparsematchError(
-            f"pointing.keep_out_directions: {len(directions)} numbers for {len(half_angles_deg)} half angles, expected 3 each"
+            f"pointing.keep_out_directions: {len(directions)} numbers for {len(half_angles_deg)} half angles, "
+            "expected 3 each"
         )
     rows = np.asarray(directions, dtype=np.float64).reshape(-1, 3)
     return tuple(

@@ -12,8 +12,8 @@ from sparsematch_ros.sky import Sky
 # A source within this and so many standard deviations of a resting one is that one.
 _SAME_STAR_PX = 0.4
 _SAME_STAR_SIGMA = 3.0
-# Seen at rest this often, a source is a star for good.
-_FIXED_HITS = 5
+# Seen at rest this often, a source is a star for good; fewer than tracking.confirm_hits_point, so no star is confirmed.
+_FIXED_HITS = 4
 # Nearer to the border than this a point spread is cut.
 _BORDER_PX = 3
 # A tracked object claims the sources within this many standard deviations of where it is expected, and this far.

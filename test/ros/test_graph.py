@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ def fly(folder: Path, *options: str) -> tuple[Path, dict[str, Any]]:
     scenario["objects"][0]["motion"]["position_m"][0] = 16.0
     scenario["camera"]["slew"] = {"max_rate_deg_s": 3.0, "max_acceleration_deg_s2": 1.5}
     (folder / "near_edge.yaml").write_text(yaml.safe_dump(scenario))
-    ended = sparsematch("demo", str(folder / "near_edge.yaml"), "--frames", str(FRAMES), "--out", str(folder), *SMALL, *options)
+    flight = [str(folder / "near_edge.yaml"), "--frames", str(FRAMES), "--out", str(folder)]
+    ended = sparsematch("demo", *flight, *SMALL, *options)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert len(ended.stdout.strip().splitlines()) == 3
     return folder, json.loads((folder / "summary.json").read_text())
@@ -88,6 +91,30 @@ def test_the_bag_carries_its_message_definitions(closed: tuple[Path, dict[str, A
         problems = [reader.deserialize(data, item.msgtype).problem for item, _, data in reader.messages(ours)]
     assert problems == [""] * FRAMES
     assert counts == {topic: count for topic, count in summary["topics"].items() if topic != "/overlay"}
+
+
+def test_a_node_that_dies_ends_the_demo_with_its_log(tmp_path: Path) -> None:
+    ended = sparsematch("demo", "fly_by", "--out", str(tmp_path), "--set", "model.sam_checkpoint=no_such_file.pt")
+    assert ended.returncode == 1
+    assert "perception_node ended with status 2" in ended.stderr and "no_such_file.pt" in ended.stderr
+
+
+def test_an_interrupted_demo_stops_its_nodes_and_leaves_a_bag(tmp_path: Path) -> None:
+    """SIGINT while it flies: status 130, nothing goes on writing, and the bag can be read."""
+    command = [*node_command("sparsematch"), "demo", "fly_by", "--out", str(tmp_path), *SMALL]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as demo:
+        truth = tmp_path / "truth.jsonl"
+        deadline = time.monotonic() + 120
+        while not (truth.exists() and truth.read_text().count("\n") >= 2):
+            assert demo.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 130
+    size = truth.stat().st_size
+    time.sleep(1.0)
+    assert truth.stat().st_size == size
+    with AnyReader([tmp_path / "bag"]) as reader:
+        assert reader.message_count > 0
 
 
 def reported(folder: Path) -> dict[int, list[list[float]]]:
