@@ -27,6 +27,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 NANOSECONDS = 1_000_000_000
+# Seen at rest this often, a source is a star for good; fewer than tracking.confirm_hits_point, so none is confirmed.
+FIXED_HITS = 4
 
 
 def check_shape(name: str, array: NDArray[np.generic] | Tensor | None, *shape: int | None) -> None:
@@ -316,6 +318,13 @@ class Expectations:
     def __len__(self) -> int:
         """Count the objects."""
         return len(self.states)
+
+    @property
+    def fixed_px(self) -> FloatArray:
+        """Places `(F, 2)` of the sources that were seen at rest often enough to be stars for good."""
+        if self.resting_px is None:
+            return np.zeros((0, 2))
+        return self.resting_px[self.resting_hits >= FIXED_HITS]
 
 
 class ObjectState(enum.IntEnum):

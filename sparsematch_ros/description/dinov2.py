@@ -49,7 +49,7 @@ def build_dinov2(name: str, state: Mapping[str, Tensor] | None) -> nn.Module:
     if state is not None:
         try:
             model.load_state_dict(checkpoint_filter_fn(dict(state), model))
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, LookupError) as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise SparsematchError(f"the checkpoint is not one of {name}: {first[:200]}") from error
     return model.eval().requires_grad_(False)

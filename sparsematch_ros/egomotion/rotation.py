@@ -11,7 +11,6 @@ from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.errors import SparsematchError
 
-
 # Fewer pixels of the grid than this in front of the camera, or still in view, fix no homography.
 _LEAST_PIXELS = 8
 

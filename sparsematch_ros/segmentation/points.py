@@ -12,8 +12,6 @@ from sparsematch_ros.sky import Sky
 # A source within this and so many standard deviations of a resting one is that one.
 _SAME_STAR_PX = 0.4
 _SAME_STAR_SIGMA = 3.0
-# Seen at rest this often, a source is a star for good; fewer than tracking.confirm_hits_point, so no star is confirmed.
-_FIXED_HITS = 4
 # Nearer to the border than this a point spread is cut.
 _BORDER_PX = 3
 # A tracked object claims the sources within this many standard deviations of where it is expected, and this far.
@@ -38,7 +36,7 @@ def select_point_sources(
     small = (sky.extents_px <= config.point_source_max_px) & (sky.snr >= config.point_source_snr)
     reach = _SAME_STAR_PX + _SAME_STAR_SIGMA * sky.sigmas_px
     resting = _distance(sky.points_px, expectations.resting_px) <= reach
-    fixed = _distance(sky.points_px, expectations.resting_px[expectations.resting_hits >= _FIXED_HITS]) <= reach
+    fixed = _distance(sky.points_px, expectations.fixed_px) <= reach
     variance = expectations.covariances[:, [0, 1], [0, 1]].max(axis=1, initial=0.0)
     reach = np.minimum(_CLAIM_SIGMA * np.sqrt(variance) + 1.0, _CLAIM_LIMIT_PX)
     claimed = _near(sky.points_px, expectations.states[:, :2], reach)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.special import expit
-from scipy.stats import chi2
 from torch.nn import functional
 
 from sparsematch_ros.config import MatchingConfig, TrackingConfig
 from sparsematch_ros.data import (
-    NANOSECONDS,
-    BoolArray,
     Descriptors,
     EgoMotion,
     Expectations,
@@ -28,7 +25,8 @@ from sparsematch_ros.kinematics import apply_homography, predict_states
 from sparsematch_ros.matching.segments import background_variance_px2
 from sparsematch_ros.sky import Sky
 from sparsematch_ros.tracking.association import assign_segments
-from sparsematch_ros.tracking.kalman import mahalanobis2, update
+from sparsematch_ros.tracking.judgement import are_surroundings, judge
+from sparsematch_ros.tracking.kalman import update
 from sparsematch_ros.tracking.output import describe_objects
 from sparsematch_ros.tracking.resting import RestingSources
 from sparsematch_ros.tracking.table import TrackTable
@@ -39,15 +37,8 @@ _MISS = float(np.log(0.1 / 0.8))
 _LOG_ODDS_LIMIT = 6.0
 # Weight of a new frame in descriptors and moving shares.
 _SMOOTHING = 0.3
-# An object's anchor follows it by this share a frame; its centroid wanders by this share of its size as it turns, and
-# the background by this much as errors add up.
+# An object's anchor follows it by this share a frame.
 _ANCHOR_FOLLOWS = 0.05
-_SHAPE_SHARE = 0.1
-_DRIFT_PX = 0.3
-# In a textured scene, what takes this share of the image, or has this share of its box on the image's borders, is no
-# object.
-_LARGE_SHARE = 0.3
-_FRAMED_SHARE = 0.55
 
 
 class Tracker:
@@ -57,7 +48,6 @@ class Tracker:
         """Take the settings; a newborn's velocity is unknown up to the fastest that is matched, at three sigma."""
         self.config = config
         self._fastest = (matching.max_speed_px_s, matching.max_step_px)
-        self._moving_chi2 = float(chi2.ppf(1 - config.moving_false_alarm, df=2))
         self.reset()
 
     def reset(self) -> None:
@@ -119,7 +109,7 @@ class Tracker:
             assigned[:] = -1  # Across such a gap nothing is what it was.
         table = self._predicted(expectations, motion)
         table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
-        table = self._judged(table, assigned >= 0, motion, sky.dark, frame)
+        table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config)
         free = self._nobodys(table, segments, sky.dark, frame.size)
         table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
         objects = describe_objects(table, segments, frame, motion)
@@ -172,50 +162,6 @@ class Tracker:
             descriptors=_blended(table, seen, rows, descriptors).descriptors,
         )
 
-    def _judged(self, table: TrackTable, seen: BoolArray, motion: EgoMotion, dark: bool, frame: Frame) -> TrackTable:
-        """Decide each object's state and whether it moves."""
-        config = self.config
-        moving = self._moving(table, motion)
-        if not dark:
-            moving &= ~_surroundings(table.boxes_xywh_px, table.areas_px, frame.size)
-        still_frames = np.where(moving, 0, table.still_frames + 1)
-        hits, needed, chances = self._confirmation(table)
-        was_confirmed = table.stages != ObjectState.TENTATIVE
-        stages = np.where(was_confirmed | (hits >= needed), int(ObjectState.CONFIRMED), table.stages)
-        stages = np.where((stages == ObjectState.CONFIRMED) & ~seen, int(ObjectState.COASTING), stages)
-        unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
-        hopeless = (stages == ObjectState.TENTATIVE) & (hits + chances < needed)
-        dull = still_frames >= config.retire_after
-        # Under a dark sky an object with a mask stays interesting while it rests: it is no star.
-        resolved = dark & ~table.point_source
-        gone = hopeless | (unseen_s > config.max_coast_s) | (dull & ~resolved) | _left(table, frame.size)
-        stages = np.where(gone, int(ObjectState.LOST), stages)
-        return table.with_columns(stages=stages, moving=moving, still_frames=still_frames)
-
-    def _confirmation(self, table: TrackTable) -> tuple[IntArray, IntArray, IntArray]:
-        """Give each object's hits in its window, the hits it needs, and the frames left of its first window."""
-        config = self.config
-        window = np.where(table.point_source, config.confirm_window_point, config.confirm_window)
-        in_window = np.arange(table.recent.shape[1]) < window[:, None]
-        needed = np.where(table.point_source, config.confirm_hits_point, config.confirm_hits)
-        return (table.recent & in_window).sum(axis=1), needed, (window - table.ages).clip(0)
-
-    def _moving(self, table: TrackTable, motion: EgoMotion) -> BoolArray:
-        """Test whether objects move faster than their surroundings.
-
-        The velocity, or the way from where it was, must differ from zero by a chi-square test, and the velocity exceed
-        the least speed; where the scene has texture, its pixels must bear it out too. Once moving, half of each
-        will do.
-        """
-        config = self.config
-        ease = np.where(table.moving, 0.5, 1.0)
-        velocity = table.states[:, 2:]
-        significant = mahalanobis2(velocity, table.covariances[:, 2:, 2:]) > self._moving_chi2 * ease
-        significant |= _departure(table) > self._moving_chi2 * ease
-        fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease
-        against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)
-        return np.asarray(significant & fast & against & motion.valid | (table.moving & ~np.bool_(motion.valid)))
-
     def _nobodys(self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int]) -> IntArray:
         """Choose the segments that are nobody's and worth an object, the surest first.
 
@@ -226,7 +172,7 @@ class Tracker:
         free[table.segment_rows[table.segment_rows >= 0]] = False
         if not dark:
             free &= segments.moving_shares > self.config.moving_share
-            free &= ~_surroundings(segments.boxes_xywh_px, segments.areas_px, size)
+            free &= ~are_surroundings(segments.boxes_xywh_px, segments.areas_px, size)
         room = max(0, self.config.max_objects - int((table.stages != ObjectState.LOST).sum()))
         rows = np.flatnonzero(free)
         return rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
@@ -236,7 +182,9 @@ class Tracker:
     ) -> TrackTable:
         """Start an object for each of some segments."""
         per_second, per_step = self._fastest
-        speed_sigma = min(per_second, per_step / dt_s if dt_s > 0 else per_second) / 3
+        # The interval to the next frame is taken to be that before this one, unless that was a gap.
+        limited = 0 < dt_s <= self.config.max_gap_s
+        speed_sigma = min(per_second, per_step / dt_s if limited else per_second) / 3
         covariances = np.zeros((len(rows), 4, 4))
         covariances[:, [0, 1], [0, 1]] = segments.centroid_sigma_px[rows, None] ** 2
         covariances[:, [2, 3], [2, 3]] = speed_sigma**2
@@ -250,13 +198,6 @@ class Tracker:
         )
 
 
-def _departure(table: TrackTable) -> FloatArray:
-    """Give the squared distance `(T,)` of each object from its anchor, in units of its variance an axis."""
-    shape = np.where(table.point_source, 0.0, _SHAPE_SHARE**2 * table.areas_px)
-    variance = 2 * table.covariances[:, [0, 1], [0, 1]].mean(axis=1) + shape + _DRIFT_PX**2
-    return np.asarray(((table.states[:, :2] - table.anchors_px) ** 2).sum(axis=1) / variance)
-
-
 def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
     blended = (1 - _SMOOTHING) * old + _SMOOTHING * new
     return np.where(np.isnan(old), new, np.where(np.isnan(new), old, blended))
@@ -265,6 +206,8 @@ def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
 def _blended(table: TrackTable, seen: IntArray, rows: IntArray, descriptors: Descriptors) -> TrackTable:
     """Mix what was seen into the objects' descriptors."""
     vectors = descriptors.vectors
+    if vectors.shape[1] == 0:
+        return table  # A frame that describes nothing says nothing against what is known.
     if table.descriptors.shape[1] != vectors.shape[1]:
         table = table.with_columns(descriptors=vectors.new_zeros((len(table), vectors.shape[1])))
     kept = table.descriptors.to(vectors.device).clone()
@@ -273,19 +216,3 @@ def _blended(table: TrackTable, seen: IntArray, rows: IntArray, descriptors: Des
     mixed = functional.normalize((1 - _SMOOTHING) * kept[index] + _SMOOTHING * fresh, dim=1)
     kept[index] = torch.where(fresh.abs().sum(dim=1, keepdim=True) > 0, mixed, kept[index])
     return table.with_columns(descriptors=kept)
-
-
-def _surroundings(boxes_xywh_px: FloatArray, areas_px: FloatArray, size: tuple[int, int]) -> BoolArray:
-    """Say which segments are surroundings rather than objects: very large, or framed by the image's own borders."""
-    low, extent = boxes_xywh_px[:, :2], boxes_xywh_px[:, 2:]
-    touched = (low <= 1).astype(np.int64) + (low + extent >= np.array(size)[::-1] - 1)
-    # A side left or right is as long as the box is high.
-    framed = (touched * extent[:, ::-1]).sum(axis=1) / np.maximum(2 * extent.sum(axis=1), 1)
-    return np.asarray((framed > _FRAMED_SHARE) | (areas_px > _LARGE_SHARE * size[0] * size[1]))
-
-
-def _left(table: TrackTable, size: tuple[int, int]) -> BoolArray:
-    """Say which unseen objects were predicted out of the image."""
-    centroid = table.states[:, :2]
-    outside = ((centroid < 0) | (centroid > np.array(size)[::-1] - 1)).any(axis=1)
-    return np.asarray(outside & (table.segment_rows < 0))
