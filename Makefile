@@ -1,7 +1,7 @@
 # Thin: what each target does stands in the file it calls.
 PYTHON ?= python3
 BIN := .venv/bin
-# Options for the command that a target ends in, as in: make demo ARGS="--scenario crossing" or make test ARGS="-k weights"
+# Options for the command that a target ends in, as in: make demo ARGS="--frames 30" or make test ARGS="-k weights"
 ARGS ?=
 
 .PHONY: help setup demo test lint bench clean
@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/sparsematch demo --out demo_output $(ARGS)
 
 test: setup
-	$(BIN)/pytest test/core test/ros test/launch $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

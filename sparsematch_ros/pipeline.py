@@ -83,7 +83,8 @@ class Pipeline:
         `tracking.max_gap_s` nothing is matched across it, and every object is lost.
 
         Raises:
-            BadFrameError: a stamp that repeats or goes back, or an image too small; the frame is left out.
+            BadFrameError: a stamp that repeats or goes back, an image too small, an attitude that is none; the frame is
+                left out.
 
         """
         self._check(frame)
@@ -118,8 +119,8 @@ class Pipeline:
     def _check(self, frame: Frame) -> None:
         if min(frame.size) < _LEAST_SIDE_PX:
             raise BadFrameError(f"image of {frame.size[1]}x{frame.size[0]} px: at least {_LEAST_SIDE_PX} px a side")
-        if frame.q_NC_xyzw is not None and not np.isfinite(frame.q_NC_xyzw).all():
-            raise BadFrameError(f"attitude {frame.q_NC_xyzw} is not finite")
+        if frame.q_NC_xyzw is not None and not 0.9 < np.linalg.norm(frame.q_NC_xyzw) < 1.1:  # NaN fails too.
+            raise BadFrameError(f"attitude {frame.q_NC_xyzw} is no unit quaternion")
         if self._past is not None and frame.stamp_ns <= self._past.frame.stamp_ns:
             behind = (self._past.frame.stamp_ns - frame.stamp_ns) / NANOSECONDS
             what = "repeats" if behind == 0 else f"goes back by {behind:.6f} s"

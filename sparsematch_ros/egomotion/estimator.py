@@ -11,7 +11,7 @@ from sparsematch_ros.data import EgoMotion, FloatArray, Frame, IntArray
 from sparsematch_ros.egomotion.features import fit_background, follow_corners
 from sparsematch_ros.egomotion.residual import ResidualFlow, flow_scatter_px
 from sparsematch_ros.egomotion.rotation import relative_rotation, rotation_homography, turned_away
-from sparsematch_ros.egomotion.stars import fit_stars, pair_stars
+from sparsematch_ros.egomotion.stars import fit_stars, pair_again, pair_stars
 from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.sky import Sky
 
@@ -68,14 +68,13 @@ class EgoMotionEstimator:
         after = skies[1].points_px[: self.config.max_stars]
         if min(len(before), len(after)) < self.config.min_inliers:
             return EgoMotion()
-        motion = EgoMotion(expected)
-        for _ in range(2):  # The vote is for one shift: a roll leaves stars to the second round, from the first one's fit.
-            rows, columns = pair_stars(before, after, motion.homography, self.config)
-            fit = fit_stars(before[rows], after[columns], current.camera, self.config)
-            if fit is None:
-                return EgoMotion()
-            motion = _fitted("stars", before[rows], after[columns], *fit)
-        return motion
+        pairs = pair_stars(before, after, expected, self.config)
+        first = fit_stars(before[pairs[0]], after[pairs[1]], current.camera, self.config)
+        if first is None:
+            return EgoMotion()
+        rows, columns = pair_again(before, after, first[0])
+        fit = fit_stars(before[rows], after[columns], current.camera, self.config)
+        return EgoMotion() if fit is None else _fitted("stars", before[rows], after[columns], *fit)
 
     def _texture(self, previous: Frame, current: Frame, expected: FloatArray) -> EgoMotion:
         before, after = follow_corners(previous.gray, current.gray, expected, self.config)

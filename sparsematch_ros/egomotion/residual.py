@@ -20,6 +20,8 @@ _SKIRT_SHARE = 0.25
 _BORDER_PX = 15
 # Flow over more than this share of the image is a mismatch.
 _FARTHEST_SHARE = 0.15
+# OpenCV's inverse search reads outside long images of a shorter side than this, and crashes.
+_LEAST_SIDE_PX = 32
 # Grey levels by which motion must explain a pixel better than rest.
 _CLEAR_LEVELS = 4
 # A place moves where this share of the pixels around it is evident.
@@ -51,7 +53,7 @@ class ResidualFlow:
         """Compare two `(H, W)` images under the background's homography; zero where the previous does not reach."""
         height, width = current.shape
         scale = min(1.0, self.longest_side_px / max(height, width))
-        size = (max(16, round(width * scale)), max(16, round(height * scale)))
+        size = (max(_LEAST_SIDE_PX, round(width * scale)), max(_LEAST_SIDE_PX, round(height * scale)))
         ratio = np.array([size[0] / width, size[1] / height])
         now = cv2.resize(current, size, interpolation=cv2.INTER_AREA)
         before = cv2.resize(previous, size, interpolation=cv2.INTER_AREA)

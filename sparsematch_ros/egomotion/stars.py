@@ -41,7 +41,21 @@ def pair_stars(
         none = np.zeros(0, dtype=np.int64)
         return none, none
     shift = _voted_shift(current_px[near.col] - moved[near.row])
-    distance, current = tree.query(moved + shift, distance_upper_bound=2 * _VOTE_CELL_PX)
+    return _nearest(moved + shift, tree, 2 * _VOTE_CELL_PX)
+
+
+def pair_again(previous_px: FloatArray, current_px: FloatArray, homography: FloatArray) -> tuple[IntArray, IntArray]:
+    """Pair the stars of two frames by a first fit, which follows a roll where one voted shift cannot.
+
+    Returns:
+        Rows of `previous_px` `(P, 2)` and of `current_px` `(C, 2)`, `(K,)` each.
+
+    """
+    return _nearest(apply_homography(homography, previous_px), cKDTree(current_px), _VOTE_CELL_PX)
+
+
+def _nearest(expected_px: FloatArray, tree: cKDTree, reach_px: float) -> tuple[IntArray, IntArray]:
+    distance, current = tree.query(expected_px, distance_upper_bound=reach_px)
     found = np.isfinite(distance)
     return np.flatnonzero(found), current[found].astype(np.int64)
 

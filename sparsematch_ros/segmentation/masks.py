@@ -103,14 +103,20 @@ def size_change(masks: Tensor, expected_px: FloatArray) -> Tensor:
     return (areas / expected[:, None]).log().abs().nan_to_num(0.0)
 
 
-def sharpen_against_sky(masks: Tensor, silhouettes: BoolArray) -> Tensor:
+def sharpen_against_sky(masks: Tensor, silhouettes: BoolArray) -> tuple[Tensor, Tensor]:
     """Bring the edges of masks `(M, H, W)` to those of what is brighter than a dark sky, `(H, W)`.
 
     SAM's masks come at a quarter of its input's resolution, several pixels of the image; against a dark sky brightness
     marks the edge to a pixel. What SAM has well inside stays, such as faces in shadow.
+
+    Returns:
+        The masks, and the share `(M,)` of each that is bright.
+
     """
     lit = torch.from_numpy(silhouettes).to(masks.device)[None]
-    return (lit & _grown(masks)) | ~_grown(~masks)
+    sharp = (lit & _grown(masks)) | ~_grown(~masks)
+    lit_area = (sharp & lit).flatten(1).sum(dim=1)
+    return sharp, lit_area / sharp.flatten(1).sum(dim=1).clamp(min=1)
 
 
 def _grown(masks: Tensor) -> Tensor:

@@ -27,7 +27,12 @@ class Proposer:
         self._sweep_position = 0
 
     def propose(self, size: tuple[int, int], motion: EgoMotion, sky: Sky, expectations: Expectations) -> Prompts:
-        """Give at most `prompt_budget` prompts for a frame of `size` (height, width)."""
+        """Give at most `prompt_budget` prompts for a frame of `size` (height, width).
+
+        Under a dark sky without a bright region there is nothing for SAM, whatever was expected.
+        """
+        if sky.dark and len(sky.boxes_xyxy_px) == 0:
+            return _prompts(np.zeros((0, 2)), None, PromptReason.EXPECTED)
         expected = self._expected(expectations, size)
         seen = _join([self._motion(motion, size), self._bright(sky)])
         expected, seen = _refresh(expected, seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Expectations, Frame, IntArray, Prompts, Segments
+from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, Frame, IntArray, Prompts, Segments
 from sparsematch_ros.egomotion.residual import moving_shares
 from sparsematch_ros.segmentation.assembly import MaskRows, assemble
 from sparsematch_ros.segmentation.masks import (
@@ -30,6 +30,8 @@ from sparsematch_ros.sky import Sky
 _PART_SHARE = 0.8
 # Merit lost by a mask e times as large, or as small, as expected.
 _SIZE_WEIGHT = 0.5
+# Under a dark sky a mask with a smaller bright share is a piece of sky.
+_LIT_SHARE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class AdaptiveSegmenter:
             embedding = self.sam.encode(frame.image)
             masks = self._ask(embedding, prompts, motion)
             if sky.silhouettes is not None:
-                masks = replace(masks, masks=sharpen_against_sky(masks.masks, sky.silhouettes))
+                masks = _lit_only(masks, sky.silhouettes)
         points = select_point_sources(sky, expectations, frame.size, self.config)
         return Segmentation(assemble(masks, sky, points, motion), prompts, embedding)
 
@@ -129,6 +131,13 @@ class AdaptiveSegmenter:
         kinds = torch.as_tensor(reasons, device=logits.device)
         flags = torch.full((len(logits),), targeted, device=logits.device)
         return _Candidates(logits[good], scores[good], steady[good], kinds[good], flags[good])
+
+
+def _lit_only(rows: MaskRows, silhouettes: BoolArray) -> MaskRows:
+    """Sharpen masks against a dark sky, and drop those that hold little else than sky."""
+    sharp, lit_shares = sharpen_against_sky(rows.masks, silhouettes)
+    kept = lit_shares >= _LIT_SHARE
+    return MaskRows(sharp[kept], rows.scores[kept], rows.stability[kept], rows.reasons[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,6 +92,7 @@ def test_official_layout_of_every_size_is_taken(size: str, registers: str) -> No
     assert model.num_prefix_tokens == (5 if registers else 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 @pytest.mark.parametrize(
     ("given", "asked"),
     [

@@ -1,5 +1,6 @@
 """The whole line on a tiny SAM with random weights: what it takes in, what it refuses, what it finds without SAM."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import cv2
@@ -12,6 +13,7 @@ from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config, DescriptionConfig, SegmentationConfig
 from sparsematch_ros.data import Frame, FrameResult, ObjectState
 from sparsematch_ros.errors import BadFrameError
+from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline
 from sparsematch_ros.segmentation.models import build_sam
@@ -25,9 +27,13 @@ ANYTHING = SegmentationConfig(pred_iou_thresh=0.0, targeted_iou_thresh=0.0, stab
 
 
 @pytest.fixture(scope="module")
-def models() -> Models:
+def models() -> Iterator[Models]:
+    """Give a tiny model on one thread: several wait for each other on a busy machine, for forty times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
-    return Models(PromptedSam(build_sam("mobile_sam", None, 64), torch.device("cpu")), None)
+    yield Models(PromptedSam(build_sam("mobile_sam", None, 64), torch.device("cpu")), None)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -98,7 +104,8 @@ def test_results_agree_with_themselves_over_a_stream(models: Models, source: str
         masks, matched, previous = masks + result.segments.mask_count, matched + len(result.matches), result
         assert np.isfinite(result.matches.cosine).all() if source == "sam" else np.isnan(result.matches.cosine).all()
     assert result.motion.valid and result.motion.method == "features"
-    np.testing.assert_allclose(result.motion.homography, np.eye(3), atol=0.1)
+    corners = np.array([[0.0, 0], [159, 0], [0, 119], [159, 119]])
+    np.testing.assert_allclose(apply_homography(result.motion.homography, corners), corners, atol=0.7)
     assert masks > 0 and matched > 0, "the stream gave the later stages nothing to do"
 
 
@@ -111,7 +118,7 @@ def test_a_bad_stamp_is_refused_and_the_stream_goes_on(pipeline: Pipeline, stamp
     check(pipeline.process(frame(scene(2), 0.4)), before)
 
 
-@pytest.mark.parametrize("q", [[np.nan] * 4, [0, 0, np.inf, 1], [0, 0, 0, 0]])
+@pytest.mark.parametrize("q", [[np.nan] * 4, [0, 0, np.inf, 1], [0, 0, 0, 0], [0, 0, 0, 2]])
 def test_an_attitude_that_is_none_is_refused(pipeline: Pipeline, q: list[float]) -> None:
     camera = CameraModel.from_fov(SIZE[1], SIZE[0], 30.0)
     before = pipeline.process(frame(scene(0), 0.0, camera, [0, 0, 0, 1]))
@@ -139,7 +146,7 @@ def test_too_small_an_image_is_refused(pipeline: Pipeline, size: tuple[int, int]
         pipeline.process(frame(np.zeros(size, np.uint8), 0.0))
 
 
-@pytest.mark.parametrize("size", [(16, 16), (16, 200), (17, 33)])
+@pytest.mark.parametrize("size", [(16, 16), (16, 200), (200, 16), (17, 33), (24, 640)])
 def test_the_smallest_images_are_taken(pipeline: Pipeline, size: tuple[int, int]) -> None:
     previous = None
     for number in range(4):
@@ -203,15 +210,18 @@ def test_nothing_is_matched_across_a_long_gap(pipeline: Pipeline) -> None:
 
 
 def star_frames(with_mover: bool, frames: int, dt_s: float, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Draw a noisy star field before a camera that turns at 0.2 deg/s, rolling too; a mover crosses at 25 px/s.
+    """Draw a noisy star field before a camera that turns at 0.2 deg/s, rolling too; a mover crosses it at 25 px/s.
+
+    No star stands within 12 px of the mover's way: what the two make together is neither's place.
 
     Returns:
         Images, and the mover's place in each, `(F, 2)`.
 
     """
     rng = np.random.default_rng(seed)
-    directions_N = CAMERA.bearings(rng.uniform((-120, -120), (440, 360), (150, 2)))
-    fluxes = 10 ** rng.uniform(1.7, 3.2, 150)
+    field_px = rng.uniform((-120, -120), (440, 360), (150, 2))
+    directions_N = CAMERA.bearings(field_px[np.abs(field_px[:, 1] - 120) > 12])
+    fluxes = 10 ** rng.uniform(1.7, 3.2, len(directions_N))
     images, mover_px = [], []
     for number in range(frames):
         R_CN = Rotation.from_rotvec(dt_s * number * np.radians([0.1, 0.17, 0.8])).inv()
@@ -253,7 +263,7 @@ def test_a_mover_among_stars_is_found_with_its_bearing_rate(models: Models) -> N
         for item in result.objects:
             if item.reported:
                 found += 1
-                assert np.linalg.norm(item.centroid_px - place) < 1.0
+                assert np.linalg.norm(item.centroid_px - place) < 0.3
     (item,) = [item for item in result.objects if item.reported]
     assert found >= 20
     assert np.linalg.norm(item.velocity_px_s) == pytest.approx(25, rel=0.05)

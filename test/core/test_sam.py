@@ -8,6 +8,7 @@ import torch
 from segment_anything import sam_model_registry
 
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.models import choose_device
 from sparsematch_ros.segmentation.models import build_sam
 from sparsematch_ros.segmentation.sam import Embedding, PromptedSam
 
@@ -145,6 +146,7 @@ def test_official_layouts(name: str, width: int) -> None:
     assert set(official) - set(shapes) == {"image_encoder.pos_embed"}
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 def test_a_checkpoint_of_another_model_is_refused(vit_b_state: dict[str, torch.Tensor]) -> None:
     incomplete = {key: value for key, value in vit_b_state.items() if key != "mask_decoder.iou_token.weight"}
     with torch.device("meta"):  # Nothing will be computed, so nothing needs memory.
@@ -156,3 +158,11 @@ def test_a_checkpoint_of_another_model_is_refused(vit_b_state: dict[str, torch.T
             build_sam("sam_vit_b", build_sam("mobile_sam", None, SIDE).state_dict(), SIDE)
         with pytest.raises(SparsematchError, match=r"not one of sam_vit_b: .*mask_decoder\.iou_token\.weight"):
             build_sam("sam_vit_b", incomplete, SIDE)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("gpu", "cuda:99", ""):
+        with pytest.raises(SparsematchError, match=rf"model\.device '{name}' is not to be had: .*auto or cpu"):
+            choose_device(name)
