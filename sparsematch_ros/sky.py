@@ -26,6 +26,7 @@ _FAINT_SHARE = 0.65
 _PSF_SIGMA_PX = 1.1
 _APERTURE_PX = 7
 _EDGE_SHARE = 0.4
+_BLOCK_PX = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +163,10 @@ def _point_sources(
 
 
 def _local_background(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median over about 60 px, computed on a quarter of the resolution."""
+    """Take the median of block means over 60 px: means keep fractions of a level, medians pass by what is bright."""
     height, width = levels.shape
-    small = cv2.resize(levels, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA)
-    smooth = cv2.medianBlur(np.clip(small, 0, 255).astype(np.uint8), 15).astype(np.float32)
-    # medianBlur of this width needs 8 bits: what is lost below one level comes back from the mean of the difference.
-    smooth += float(np.median(small - smooth))
+    blocks = (max(1, round(width / _BLOCK_PX)), max(1, round(height / _BLOCK_PX)))
+    smooth = cv2.medianBlur(cv2.resize(levels, blocks, interpolation=cv2.INTER_AREA), 5)
     return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 

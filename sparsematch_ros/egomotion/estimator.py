@@ -18,6 +18,9 @@ from sparsematch_ros.sky import Sky
 # An attitude that comes with a frame is trusted to this in pixels; star trackers do better, gyros alone do worse.
 _TELEMETRY_RESIDUAL_PX = 0.2
 
+# Fainter sources are mostly noise, and where they are many they outvote the stars.
+_LEAST_STAR_SNR = 4.0
+
 
 class EgoMotionEstimator:
     """Estimates how the background moved since the previous frame."""
@@ -30,9 +33,9 @@ class EgoMotionEstimator:
     def estimate(self, previous: Frame, current: Frame, skies: tuple[Sky, Sky], last: EgoMotion | None) -> EgoMotion:
         """Estimate the motion between two frames of the same size.
 
-        Telemetry is taken where both frames carry an attitude and intrinsics, unless these say that the camera has turned
-        its back on the previous view. Stars are used under a dark sky, where texture would be that of the objects
-        themselves; texture otherwise.
+        Telemetry is taken where both frames carry an attitude and intrinsics, unless these say that the camera has
+        turned its back on the previous view. Stars are used under a dark sky, where texture would be that of the
+        objects themselves; texture otherwise.
 
         Args:
             previous: the frame before.
@@ -64,8 +67,7 @@ class EgoMotionEstimator:
         return EgoMotion(rotation_homography(camera, rotation), "telemetry", True, residual_px=_TELEMETRY_RESIDUAL_PX)
 
     def _stars(self, skies: tuple[Sky, Sky], current: Frame, expected: FloatArray) -> EgoMotion:
-        before = skies[0].points_px[: self.config.max_stars]
-        after = skies[1].points_px[: self.config.max_stars]
+        before, after = (sky.points_px[sky.snr >= _LEAST_STAR_SNR][: self.config.max_stars] for sky in skies)
         if min(len(before), len(after)) < self.config.min_inliers:
             return EgoMotion()
         pairs = pair_stars(before, after, expected, self.config)

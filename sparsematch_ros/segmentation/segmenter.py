@@ -68,7 +68,7 @@ class AdaptiveSegmenter:
             embedding = self.sam.encode(frame.image)
             masks = self._ask(embedding, prompts, motion)
             if sky.silhouettes is not None:
-                masks = _lit_only(masks, sky.silhouettes)
+                masks = self._lit_only(masks, sky.silhouettes)
         points = select_point_sources(sky, expectations, frame.size, self.config)
         return Segmentation(assemble(masks, sky, points, motion), prompts, embedding)
 
@@ -85,6 +85,13 @@ class AdaptiveSegmenter:
         kept = keep_strongest(candidates.logits > 0, ranks, self.config.box_nms_thresh, _PART_SHARE)
         masks = self.sam.upsample(candidates.logits[kept], embedding) > 0
         return MaskRows(masks, candidates.scores[kept], candidates.stability[kept], candidates.reasons[kept])
+
+    def _lit_only(self, rows: MaskRows, silhouettes: BoolArray) -> MaskRows:
+        """Sharpen masks against a dark sky; drop those of hardly anything but sky, and splinters."""
+        sharp, lit_shares = sharpen_against_sky(rows.masks, silhouettes)
+        areas = sharp.flatten(1).sum(dim=1)
+        kept = (lit_shares >= _LIT_SHARE) & (areas >= self.config.point_source_max_px)
+        return MaskRows(sharp[kept], rows.scores[kept], rows.stability[kept], rows.reasons[kept])
 
     def _batches(self, rows: IntArray) -> list[IntArray]:
         size = self.config.points_per_batch
@@ -131,13 +138,6 @@ class AdaptiveSegmenter:
         kinds = torch.as_tensor(reasons, device=logits.device)
         flags = torch.full((len(logits),), targeted, device=logits.device)
         return _Candidates(logits[good], scores[good], steady[good], kinds[good], flags[good])
-
-
-def _lit_only(rows: MaskRows, silhouettes: BoolArray) -> MaskRows:
-    """Sharpen masks against a dark sky, and drop those that hold little else than sky."""
-    sharp, lit_shares = sharpen_against_sky(rows.masks, silhouettes)
-    kept = lit_shares >= _LIT_SHARE
-    return MaskRows(sharp[kept], rows.scores[kept], rows.stability[kept], rows.reasons[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,14 +36,13 @@ def test_a_rotation_moves_pixels_as_it_moves_rays() -> None:
 
 
 @given(turn=angles, scale=st.floats(0.1, 10), x=st.floats(0, 639), y=st.floats(0, 479))
-def test_jacobian_is_the_finite_difference(
-    turn: tuple[float, float, float], scale: float, x: float, y: float
-) -> None:
+def test_jacobian_is_the_finite_difference(turn: tuple[float, float, float], scale: float, x: float, y: float) -> None:
     homography = scale * homography_of(turn)  # A homography is known up to its scale.
     point, step = np.array([[x, y]]), 1e-3
     numeric = np.stack(
         [
-            (apply_homography(homography, point + offset) - apply_homography(homography, point - offset))[0] / (2 * step)
+            (apply_homography(homography, point + offset) - apply_homography(homography, point - offset))[0]
+            / (2 * step)
             for offset in step * np.eye(2)
         ],
         axis=1,

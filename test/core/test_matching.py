@@ -140,7 +140,7 @@ def test_velocity_scatters_as_its_covariance_says(points: Maker) -> None:
     x, y = np.meshgrid(np.arange(20), np.arange(20))
     places = np.stack([x.ravel(), y.ravel()], axis=1) * 200.0 + 100
     previous = points(places + rng.normal(0, 0.2, places.shape), sigma_px=0.2)
-    current = points(places + (6, -3) + rng.normal(0, 0.1, places.shape), sigma_px=0.1)
+    current = points(places + np.array([6, -3]) + rng.normal(0, 0.1, places.shape), sigma_px=0.1)
     matches = match(previous, current)
     assert len(matches) == 400
     error = matches.velocity_px_s - (60, -30)

@@ -137,10 +137,13 @@ def test_edges_against_a_dark_sky_are_good_to_a_pixel(error_px: float) -> None:
     sky = survey_sky(image, SegmentationConfig(), 100)
     assert sky.silhouettes is not None
     rough = disc((60, 50), 25 + error_px)
-    sharp = sharpen_against_sky(torch.from_numpy(rough)[None], sky.silhouettes)[0][0].numpy()
-    y, x = np.nonzero(sharp != truth)
+    masks = torch.stack([torch.from_numpy(rough), rectangle(100, 5, 20, 15)])  # The second holds sky alone.
+    sharp, shares = sharpen_against_sky(masks, sky.silhouettes)
+    y, x = np.nonzero(sharp[0].numpy() != truth)
     assert np.abs(np.hypot(x - 60, y - 50) - 25).max(initial=0.0) <= 1.0
-    assert sharpen_against_sky(torch.zeros(0, *SIZE, dtype=torch.bool), sky.silhouettes)[0].shape == (0, *SIZE)
+    # The shadow takes (8 / 25)^2 of the area.
+    assert shares.tolist() == pytest.approx([0.9, 0.0], abs=0.04)
+    assert sharpen_against_sky(masks[:0], sky.silhouettes)[0].shape == (0, *SIZE)
 
 
 def test_assembled_figures() -> None:
@@ -178,8 +181,11 @@ def test_the_budget_keeps_what_is_expected() -> None:
 def test_what_cannot_be_asked_for() -> None:
     """Objects out of view, and point sources, which SAM does not see."""
     expected = expecting([[-50, 0, 20, 20], [10, 200, 9, 9], [30, 30, 3, 3]], resolved=[True, True, False])
-    assert len(Proposer(SegmentationConfig()).propose(SIZE, STILL, Sky(dark=True), expected)) == 0
-    cut = Proposer(SegmentationConfig()).propose(SIZE, STILL, Sky(dark=True), expecting([[-10, 20, 30, 30]]))
+    proposer = Proposer(SegmentationConfig(sweep_prompts=0))
+    assert len(proposer.propose(SIZE, STILL, Sky(), expected)) == 0
+    partly = expecting([[-10, 20, 30, 30]])
+    assert len(proposer.propose(SIZE, STILL, Sky(dark=True), partly)) == 0  # It would be bright against the sky.
+    cut = proposer.propose(SIZE, STILL, Sky(), partly)
     assert cut.boxes_xyxy_px[0, 0] == 0
     assert 0 < cut.points_px[0, 0] < 20
 
@@ -227,7 +233,7 @@ def test_what_moves_is_asked_for() -> None:
     flow[10:30, 30:50, 0] = 5.0
     evidence[10:30, 30:50] = 1.0
     motion = EgoMotion(residual=ResidualMotion(flow, evidence))
-    prompts = Proposer(SegmentationConfig()).propose(SIZE, motion, Sky(dark=True), Expectations())
+    prompts = Proposer(SegmentationConfig(sweep_prompts=0)).propose(SIZE, motion, Sky(), Expectations())
     assert prompts.reasons.tolist() == [PromptReason.MOTION]
     np.testing.assert_allclose(prompts.boxes_xyxy_px[0], [60, 20, 99, 59], atol=4.0)  # Two cells of the raster.
     np.testing.assert_allclose(prompts.points_px[0], [79.5, 39.5], atol=4.0)

@@ -205,6 +205,8 @@ def test_limits_of_a_point_source() -> None:
     near, far = expecting([50.0, 51.0], 0.5, [], 0), expecting([90.0, 51.0], 0.5, [], 0)
     assert select_point_sources(faint, near, SIZE, CONFIG).tolist() == [0]
     assert select_point_sources(faint, far, SIZE, CONFIG).tolist() == []
+    # Four deviations of 0.5 px and a pixel reach 3 px, no more.
+    assert select_point_sources(faint, expecting([50.0, 53.5], 0.5, [], 0), SIZE, CONFIG).tolist() == []
     assert select_point_sources(wide, near, SIZE, CONFIG).tolist() == []
     border = surveyed([[2.0, 50.0], [4.0, 50.0], [315.0, 50.0], [317.0, 50.0], [50.0, 238.0]])
     assert select_point_sources(border, far, SIZE, CONFIG).tolist() == [1, 2]

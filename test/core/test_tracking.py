@@ -54,7 +54,9 @@ class Line:
         self.stamp_s += 0.0 if first else dt_s
         known = valid and not first and not gap
         matrix = np.eye(3) if homography is None or not known else homography
-        self.motion = EgoMotion(matrix, "telemetry" if known else "none", known, 0.0 if first else dt_s, residual_px=0.0)
+        self.motion = EgoMotion(
+            matrix, "telemetry" if known else "none", known, 0.0 if first else dt_s, residual_px=0.0
+        )
         expectations = self.tracker.expect(self.motion)
         found = segments(expectations) if callable(segments) else segments
         descriptors = Descriptors(torch.zeros((len(found), 0)) if vectors is None else vectors)
@@ -130,7 +132,7 @@ def test_no_more_objects_than_allowed(points: Maker) -> None:
     rng, line = np.random.default_rng(0), Line(TrackingConfig(max_objects=3))
     places = rng.uniform(50, 400, (10, 2))
     for number in range(12):
-        objects = line.step(points(places + (2 * number, 0)))
+        objects = line.step(points(places + np.array([2 * number, 0])))
         assert sum(item.state != LOST for item in objects) == 3
     assert len(reported(objects)) == 3
 
@@ -270,7 +272,7 @@ def test_a_frame_without_descriptors_does_not_forget_them(squares: Maker) -> Non
     """No segment, no descriptors: who coasts is still known by what it looked like."""
     vector, line = torch.tensor([[0.6, 0.8]]), Line()
     for x in (20, 24, 28, 32):
-        (item,) = line.step(squares([[x, 60]]), vectors=vector)
+        line.step(squares([[x, 60]]), vectors=vector)
     (coasting,) = line.step(squares([]), vectors=torch.zeros((0, 0)))
     assert coasting.descriptor is not None
     np.testing.assert_allclose(coasting.descriptor, vector[0], atol=1e-6)
@@ -385,7 +387,8 @@ def test_resting_stars_are_never_reported_but_a_mover_among_them_is(points: Make
     mover = np.array([320.0, 240])
     for number in range(85):
         stars = apply_homography(homography, stars)
-        mover = apply_homography(homography, (mover + (4.0 if number > 60 else 0.0, 0))[None])[0]
+        step = np.array([4.0 if number > 60 else 0.0, 0.0])
+        mover = apply_homography(homography, (mover + step)[None])[0]
         sky = survey(np.concatenate([stars, mover[None]]), rng)
         objects = line.step(
             lambda expected, sky=sky: assemble(
