@@ -198,8 +198,13 @@ def steps() -> list[Step]:
     lock, hook = (lambda: content(LOCK)), REQUIREMENTS / "site_hook.py"
     venv = Step("virtual environment", make_venv, lambda: [DISTRO], PYTHON, "remove .venv and try again")
     old = Step("clearing of an old build", clear_build, interface, VENV, "remove build/ and install/ yourself")
-    package = Step("messages and package", build, build_inputs, PREFIX / "share" / "sparsematch_ros" / "package.xml",
-                   "read the compiler's message above; if install/ came from another layout, run `make clean` first")
+    package = Step(
+        "messages and package",
+        build,
+        build_inputs,
+        PREFIX / "share" / "sparsematch_ros" / "package.xml",
+        "read the compiler's message above; if install/ came from another layout, run `make clean` first",
+    )
     command = Step("command", install_command, lambda: [SPARSEMATCH], VENV / "bin" / "sparsematch", "check .venv/bin")
     weights = Step("MobileSAM checkpoint", fetch_weights, registry, WEIGHTS, "see the message above")
     if DISTRO:

@@ -63,9 +63,7 @@ def camera_from_info(info: Any) -> CameraModel | None:
     distortion = np.array(_field(info, "d"), dtype=np.float64)
     roi = info.roi
     try:
-        full = CameraModel(
-            int(info.width), int(info.height), matrix, distortion, info.distortion_model or "plumb_bob"
-        )
+        full = CameraModel(int(info.width), int(info.height), matrix, distortion, info.distortion_model or "plumb_bob")
         binning = (int(info.binning_x), int(info.binning_y))
         return full.windowed(int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height), binning)
     except SparsematchError as error:

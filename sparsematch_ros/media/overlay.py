@@ -129,4 +129,3 @@ def _corners(item: SpaceObject) -> tuple[int, int, int, int]:
 
 def _to_array(mask: Any) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", np.ascontiguousarray(mask.cpu().numpy(), dtype=np.uint8))
-

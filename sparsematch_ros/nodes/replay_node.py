@@ -34,8 +34,9 @@ class ReplaySettings:
 
     source: str = setting("", "folder of images, video, or rosbag2 folder or file")
     topic: str = setting("", "image topic of a bag; empty: the only one")
-    rate_hz: float = setting(0.0, "rate of images without stamps; 0: 10 Hz, or the video's own", "Hz", minimum=0.0,
-                             maximum=1e4)
+    rate_hz: float = setting(
+        0.0, "rate of images without stamps; 0: 10 Hz, or the video's own", "Hz", minimum=0.0, maximum=1e4
+    )
     speed: float = setting(1.0, "how many times faster than recorded", minimum=0.01, maximum=100.0)
     loop: bool = setting(False, "start again at the end; stamps go on growing")
     clock: bool = setting(False, "publish the images' time as /clock, for nodes with use_sim_time")

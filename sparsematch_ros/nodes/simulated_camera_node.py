@@ -43,12 +43,15 @@ class SimulatedCameraSettings:
     scenario: str = setting("fly_by", "scenario, by name or as a YAML file")
     seed: int = setting(0, "seed of stars, noise and clouds", minimum=0, maximum=2**31 - 1)
     frames: int = setting(0, "images to take; 0: the scenario's number", minimum=0, maximum=10**6)
-    lockstep: bool = setting(True, "let time pass only when perception and attitude_request have answered an image; "
-                             "otherwise in real time")
-    answer_limit_s: float = setting(60.0, "longest wait for the answers to one image, in steady time", "s",
-                                    minimum=0.1, maximum=3600.0)
-    start_limit_s: float = setting(120.0, "longest wait for perception to be active, in steady time", "s",
-                                   minimum=1.0, maximum=3600.0)
+    lockstep: bool = setting(
+        True, "let time pass only when perception and attitude_request have answered an image; otherwise in real time"
+    )
+    answer_limit_s: float = setting(
+        60.0, "longest wait for the answers to one image, in steady time", "s", minimum=0.1, maximum=3600.0
+    )
+    start_limit_s: float = setting(
+        120.0, "longest wait for perception to be active, in steady time", "s", minimum=1.0, maximum=3600.0
+    )
     latency_s: float = setting(0.0, "time from an image until its request takes effect", "s", minimum=0.0, maximum=60.0)
     perception: str = setting("perception_node", "name of the node to wait for")
     camera_frame: str = setting("camera_optical_frame", "frame_id of images and intrinsics")

@@ -184,9 +184,7 @@ def bad_stamp(situation: Situation) -> str | None:
     return None
 
 
-def choose_target(
-    objects: tuple[SpaceObject, ...], current: UUID | None, min_existence: float
-) -> SpaceObject | Answer:
+def choose_target(objects: tuple[SpaceObject, ...], current: UUID | None, min_existence: float) -> SpaceObject | Answer:
     """Take the current target where it still is one, else the surest object; or say why there is none.
 
     While the current target coasts nothing is asked: its last request still holds, and a switch to another object and
@@ -244,9 +242,7 @@ def _runs_out(target: SpaceObject, situation: Situation, policy: Policy) -> bool
     return situation.stamp_ns - situation.last_request_ns > policy.config.validity_s / 2 * NANOSECONDS
 
 
-def _forbidden(
-    target: SpaceObject, request: AttitudeRequest, situation: Situation, policy: Policy
-) -> Answer | None:
+def _forbidden(target: SpaceObject, request: AttitudeRequest, situation: Situation, policy: Policy) -> Answer | None:
     if situation.q_NB_xyzw is not None:
         hit = forbidding_cone(request.target_bearing_R, policy.cones)
         if hit is not None:

@@ -46,16 +46,20 @@ def position_velocity(spec: MotionSpec, orbit_rate_rad_s: float, time_s: float) 
 def _clohessy_wiltshire(r: FloatArray, v: FloatArray, n: float, t: float) -> tuple[FloatArray, FloatArray]:
     """Solve the Clohessy-Wiltshire (1960) equations; x radial, y along track, z cross track."""
     s, c = np.sin(n * t), np.cos(n * t)
-    position = np.array([
-        (4 - 3 * c) * r[0] + s / n * v[0] + 2 / n * (1 - c) * v[1],
-        6 * (s - n * t) * r[0] + r[1] - 2 / n * (1 - c) * v[0] + (4 * s / n - 3 * t) * v[1],
-        c * r[2] + s / n * v[2],
-    ])
-    velocity = np.array([
-        3 * n * s * r[0] + c * v[0] + 2 * s * v[1],
-        -6 * n * (1 - c) * r[0] - 2 * s * v[0] + (4 * c - 3) * v[1],
-        -n * s * r[2] + c * v[2],
-    ])
+    position = np.array(
+        [
+            (4 - 3 * c) * r[0] + s / n * v[0] + 2 / n * (1 - c) * v[1],
+            6 * (s - n * t) * r[0] + r[1] - 2 / n * (1 - c) * v[0] + (4 * s / n - 3 * t) * v[1],
+            c * r[2] + s / n * v[2],
+        ]
+    )
+    velocity = np.array(
+        [
+            3 * n * s * r[0] + c * v[0] + 2 * s * v[1],
+            -6 * n * (1 - c) * r[0] - 2 * s * v[0] + (4 * c - 3) * v[1],
+            -n * s * r[2] + c * v[2],
+        ]
+    )
     return position, velocity
 
 

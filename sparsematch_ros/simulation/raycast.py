@@ -67,9 +67,7 @@ class BodyCaster:
             brightness[hit] = self._shade(origins[hit], directions[hit], faces[hit], view)
         return hit, brightness
 
-    def _shade(
-        self, origins: FloatArray, directions: FloatArray, faces: NDArray[np.int64], view: View
-    ) -> FloatArray:
+    def _shade(self, origins: FloatArray, directions: FloatArray, faces: NDArray[np.int64], view: View) -> FloatArray:
         """Shade by Lambert with a Blinn-Phong highlight (Blinn 1977), where no part of the body hides the Sun."""
         body = self._body
         flat = self._face_normals[faces]

@@ -228,7 +228,10 @@ class CameraSpec(Checked):
         """Build the intrinsics."""
         ideal = CameraModel.from_fov(self.width_px, self.height_px, self.horizontal_fov_deg)
         return CameraModel(
-            self.width_px, self.height_px, ideal.matrix, np.array(self.distortion, dtype=np.float64),
+            self.width_px,
+            self.height_px,
+            ideal.matrix,
+            np.array(self.distortion, dtype=np.float64),
             self.distortion_model,
         )
 

@@ -55,9 +55,7 @@ def point_flux_e(point: PointSpec, sensor: SensorSpec) -> float:
     radius_px = 1.585 * sigma_px
     share = 1 - np.exp(-(radius_px**2) / (2 * sigma_px**2))
     step_e = sensor.saturation_e / 255
-    background = np.pi * radius_px**2 * (
-        sensor.dark_e_s * sensor.exposure_s + sensor.read_noise_e**2 + step_e**2 / 12
-    )
+    background = np.pi * radius_px**2 * (sensor.dark_e_s * sensor.exposure_s + sensor.read_noise_e**2 + step_e**2 / 12)
     # signal^2 = snr^2 (signal + background), solved for the signal.
     squared = point.signal_to_noise**2
     signal = (squared + np.sqrt(squared**2 + 4 * squared * background)) / 2

@@ -21,16 +21,20 @@ def within(
 ) -> Any:
     """Make a dataclass field with a range, required where it has no default; `above` is a bound itself refused."""
     metadata = {"minimum": minimum, "maximum": maximum, "above": above}
-    return dataclasses.field(metadata=metadata) if default is None else dataclasses.field(
-        default=default, metadata=metadata
+    return (
+        dataclasses.field(metadata=metadata)
+        if default is None
+        else dataclasses.field(default=default, metadata=metadata)
     )
 
 
 def one_of(*choices: str, default: str | None = None) -> Any:
     """Make a dataclass field of text that has few possible values. Without default: required."""
     metadata = {"choices": choices}
-    return dataclasses.field(metadata=metadata) if default is None else dataclasses.field(
-        default=default, metadata=metadata
+    return (
+        dataclasses.field(metadata=metadata)
+        if default is None
+        else dataclasses.field(default=default, metadata=metadata)
     )
 
 

@@ -135,12 +135,23 @@ def test_attitude_between_and_beyond_samples() -> None:
 def make_object(**changes: Any) -> SpaceObject:
     """A confirmed, moving object that may be asked for, with changes."""
     start = SpaceObject(
-        id=TARGET, state=ObjectState.CONFIRMED, moving=True, existence_probability=0.95,
-        bbox_xywh_px=np.array([10.0, 10, 5, 5]), centroid_px=np.array([12.0, 12]), centroid_covariance=np.eye(2),
-        area_px=20.0, velocity_px_s=np.array([5.0, 0]), velocity_covariance=np.eye(2),
-        apparent_velocity_px_s=np.array([5.0, 0]), first_seen_ns=0, last_seen_ns=NOW_NS,
-        bearing=unit_vector([0.1, -0.05, 1.0]), bearing_covariance=np.diag([1e-6, 2e-6, 0]),
-        bearing_rate_rad_s=np.array([0.01, 0.0, -0.001]), bearing_rate_covariance=np.eye(3) * 1e-8,
+        id=TARGET,
+        state=ObjectState.CONFIRMED,
+        moving=True,
+        existence_probability=0.95,
+        bbox_xywh_px=np.array([10.0, 10, 5, 5]),
+        centroid_px=np.array([12.0, 12]),
+        centroid_covariance=np.eye(2),
+        area_px=20.0,
+        velocity_px_s=np.array([5.0, 0]),
+        velocity_covariance=np.eye(2),
+        apparent_velocity_px_s=np.array([5.0, 0]),
+        first_seen_ns=0,
+        last_seen_ns=NOW_NS,
+        bearing=unit_vector([0.1, -0.05, 1.0]),
+        bearing_covariance=np.diag([1e-6, 2e-6, 0]),
+        bearing_rate_rad_s=np.array([0.01, 0.0, -0.001]),
+        bearing_rate_covariance=np.eye(3) * 1e-8,
     )
     return replace(start, **changes)
 

@@ -166,9 +166,11 @@ def test_same_seed_same_image():
 
 
 def test_nothing_in_view_is_ordinary():
-    for scenario in (EMPTY, with_object(position=(0.0, 0.0, -50.0), mesh=MeshSpec()), with_object(
-        position=(900.0, 0.0, 50.0), point=PointSpec(3.0, 20.0)
-    )):
+    for scenario in (
+        EMPTY,
+        with_object(position=(0.0, 0.0, -50.0), mesh=MeshSpec()),
+        with_object(position=(900.0, 0.0, 50.0), point=PointSpec(3.0, 20.0)),
+    ):
         scene = Scene(scenario, 0)
         rendered = scene.render(0.0, IDENTITY)
         assert rendered.labels.max() == 0
