@@ -67,15 +67,21 @@ class EgoMotionEstimator:
         return EgoMotion(rotation_homography(camera, rotation), "telemetry", True, residual_px=_TELEMETRY_RESIDUAL_PX)
 
     def _stars(self, skies: tuple[Sky, Sky], current: Frame, expected: FloatArray) -> EgoMotion:
-        before, after = (sky.points_px[sky.snr >= _LEAST_STAR_SNR][: self.config.max_stars] for sky in skies)
+        bright = [np.flatnonzero(sky.snr >= _LEAST_STAR_SNR)[: self.config.max_stars] for sky in skies]
+        before, after = (sky.points_px[rows] for sky, rows in zip(skies, bright))
+        noise = [sky.sigmas_px[rows] ** 2 for sky, rows in zip(skies, bright)]
         if min(len(before), len(after)) < self.config.min_inliers:
             return EgoMotion()
-        pairs = pair_stars(before, after, expected, self.config)
-        first = fit_stars(before[pairs[0]], after[pairs[1]], current.camera, self.config)
+
+        def fit_pairs(rows: IntArray, columns: IntArray) -> tuple[FloatArray, IntArray] | None:
+            variances = noise[0][rows] + noise[1][columns]
+            return fit_stars(before[rows], after[columns], variances, current.camera, self.config)
+
+        first = fit_pairs(*pair_stars(before, after, expected, self.config))
         if first is None:
             return EgoMotion()
         rows, columns = pair_again(before, after, first[0])
-        fit = fit_stars(before[rows], after[columns], current.camera, self.config)
+        fit = fit_pairs(rows, columns)
         return EgoMotion() if fit is None else _fitted("stars", before[rows], after[columns], *fit)
 
     def _texture(self, previous: Frame, current: Frame, expected: FloatArray) -> EgoMotion:

@@ -75,7 +75,7 @@ def segments(count: int) -> Segments:
         stability=np.ones(count),
         reasons=np.zeros(count, dtype=np.int64),
         fluxes=np.full(count, np.nan),
-        contrasts_px=np.full(count, np.nan),
+        moving_shares=np.full(count, np.nan),
     )
 
 
