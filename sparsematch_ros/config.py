@@ -120,7 +120,7 @@ class SegmentationConfig(_Checked):
         "SAM's own automatic generator on every frame",
         choices=("adaptive", "full_grid"),
     )
-    prompt_budget: int = setting(12, "most prompts in one frame", minimum=0, maximum=4096)
+    prompt_budget: int = setting(8, "most prompts in one frame", minimum=0, maximum=4096)
     sweep_points_per_side: int = setting(
         8, "side of the sparse grid that is swept over several frames; 0: none", minimum=0, maximum=64
     )
