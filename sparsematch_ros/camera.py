@@ -27,7 +27,7 @@ class CameraModel:
         width: image width [px], as delivered.
         height: image height [px], as delivered.
         matrix: `(3, 3)` float64, row-major K [px], for the image as delivered.
-        distortion: `(n,)` float64 coefficients in OpenCV's order; `n = 0` for none.
+        distortion: `(n,)` float64 coefficients in OpenCV's order; `n = 0` for none, to which all zeros are reduced.
         distortion_model: one of `DISTORTION_MODELS`; equidistant is OpenCV's fisheye.
 
     """
@@ -59,6 +59,8 @@ class CameraModel:
             )
         if not np.isfinite(self.distortion).all():
             raise SparsematchError("distortion coefficients must be finite")
+        if not self.distortion.any():
+            object.__setattr__(self, "distortion", np.zeros(0))  # ROS writes "no distortion" as zeros.
 
     @classmethod
     def from_fov(cls, width: int, height: int, horizontal_fov_deg: float) -> CameraModel:

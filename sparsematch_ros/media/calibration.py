@@ -37,13 +37,15 @@ def read_camera(path: Path) -> CameraModel:
 def write_camera(path: Path, camera: CameraModel, name: str = "camera") -> None:
     """Write a camera file that `read_camera` and ROS's camera_info_manager read."""
     projection = np.hstack([camera.matrix, np.zeros((3, 1))])
+    none = np.zeros(8 if camera.distortion_model == "rational_polynomial" else 5)
+    distortion = camera.distortion if camera.distortion.size else none
     content = {
         "image_width": camera.width,
         "image_height": camera.height,
         "camera_name": name,
         "camera_matrix": _matrix(camera.matrix),
         "distortion_model": camera.distortion_model,
-        "distortion_coefficients": _matrix(camera.distortion.reshape(1, -1)),
+        "distortion_coefficients": _matrix(distortion.reshape(1, -1)),
         "rectification_matrix": _matrix(np.eye(3)),
         "projection_matrix": _matrix(projection),
     }

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from rich.progress import track
 
-from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.media.calibration import write_camera
 from sparsematch_ros.simulation.scenario import load_scenario
 from sparsematch_ros.simulation.scene import Scene
 from sparsematch_ros.simulation.truth import Record, TruthRecorder
@@ -58,27 +57,6 @@ def simulate(scenario: str, out: Path, seed: int = 0, frames: int | None = None)
         truth += recorder.record(index, time_s, attitude, rendered)
     _write_lines(out / "frames.jsonl", stamps)
     _write_lines(out / "truth.jsonl", truth)
-
-
-def write_camera(path: Path, camera: CameraModel, name: str) -> None:
-    """Write intrinsics in the layout of ROS camera_calibration."""
-    projection = np.hstack([camera.matrix, np.zeros((3, 1))])
-    none = np.zeros(8 if camera.distortion_model == "rational_polynomial" else 5)
-    content = {
-        "image_width": camera.width,
-        "image_height": camera.height,
-        "camera_name": name,
-        "camera_matrix": _matrix(camera.matrix),
-        "distortion_model": camera.distortion_model,
-        "distortion_coefficients": _matrix((camera.distortion if camera.distortion.size else none)[None]),
-        "rectification_matrix": _matrix(np.eye(3)),
-        "projection_matrix": _matrix(projection),
-    }
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-def _matrix(values: NDArray[np.float64]) -> Record:
-    return {"rows": values.shape[0], "cols": values.shape[1], "data": [float(value) for value in values.ravel()]}
 
 
 def _prepare(out: Path) -> None:
