@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.process import program, wait_passively
 
 if TYPE_CHECKING:
     from sparsematch_ros.config import Config
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         0, or 2 after bad input, or 130 after Ctrl-C.
 
     """
+    wait_passively()
     args = build_parser().parse_args(argv)
     handler: Handler = args.handler
     try:
@@ -192,7 +194,7 @@ def _simulate(args: argparse.Namespace) -> int:
     from sparsematch_ros.simulation.command import simulate
 
     simulate(args.scenario, args.out, args.seed, args.frames)
-    print(f"look at {args.out / 'frames'}; score with: sparsematch evaluate {args.out}")
+    print(f"look at {args.out / 'frames'}; score with: {program()} evaluate {args.out}")
     return 0
 
 

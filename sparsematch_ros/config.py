@@ -51,7 +51,7 @@ def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
     default = _default_of(item)
     number_for_float = isinstance(default, float) and type(value) is int
     if type(value) is not type(default) and not number_for_float:
-        raise SparsematchError(f"{name}: {value!r} is a {type(value).__name__}, expected {type(default).__name__}")
+        raise SparsematchError(f"{name}: {value!r} is not {_KINDS[type(default)]}")
     if isinstance(value, list) and not all(isinstance(entry, (int, float)) for entry in value):
         raise SparsematchError(f"{name}: {value!r} must be a list of numbers")
     if meta["choices"] and value not in meta["choices"]:
@@ -61,6 +61,15 @@ def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
         # Written so that NaN fails too.
         if not ((low is None or value >= low) and (high is None or value <= high) and value == value):
             raise SparsematchError(f"{name}: {value} is outside [{low}, {high}] {meta['unit']}".rstrip())
+
+
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list of numbers",
+}
 
 
 class _Checked:

@@ -56,8 +56,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SparsematchError(f"model.device '{name}' is not to be had: {reason}; auto or cpu always works") from error
+        reason = str(error).splitlines()[0].split(".")[0]
+        raise SparsematchError(
+            f"model.device '{name}' is not available ({reason}); auto and cpu always work"
+        ) from error
     return device
 
 

@@ -32,16 +32,16 @@ SHORTEST_ARROW, LONGEST_ARROW = 0.025, 0.2
 def draw_overlay(result: FrameResult) -> NDArray[np.uint8]:
     """Draw a frame's result.
 
-    Objects that do not move, or are only tentative, are thin and grey; reported ones have a colour that stays with
-    their id.
+    Reported objects have a colour that stays with their id; those that rest are thin and grey; tentative ones, most of
+    them stars that have just come into view, are left out.
 
     Returns:
         `(H, W, 3)` uint8 RGB, of the image's size.
 
     """
     canvas = Canvas(result.frame.image)
-    alive = [item for item in result.objects if item.state is not ObjectState.LOST]
-    for item in sorted(alive, key=lambda entry: entry.reported):
+    believed = [item for item in result.objects if item.state in (ObjectState.CONFIRMED, ObjectState.COASTING)]
+    for item in sorted(believed, key=lambda entry: entry.reported):
         _draw_object(canvas, item)
     _draw_prompts(canvas, result)
     _draw_status(canvas, result)
@@ -100,9 +100,8 @@ def _draw_prompts(canvas: Canvas, result: FrameResult) -> None:
 
 def _draw_status(canvas: Canvas, result: FrameResult) -> None:
     reported = sum(item.reported for item in result.objects)
-    alive = sum(item.state is not ObjectState.LOST for item in result.objects)
     canvas.panel_top(
-        f"frame {result.frame.index}   {_clock(result)}   reported {reported} of {alive}   "
+        f"frame {result.frame.index}   {_clock(result)}   reported {reported}   "
         f"prompts {len(result.prompts)}   background {result.motion.method if result.motion.valid else 'unknown'}"
     )
 

@@ -19,6 +19,7 @@ from sparsematch_ros.nodes.demo_report import write_report
 from sparsematch_ros.nodes.domain import isolated_domain
 from sparsematch_ros.nodes.graph import Plan, fly
 from sparsematch_ros.pointing.conventions import quaternion, unit_vector
+from sparsematch_ros.process import program
 from sparsematch_ros.settings import load_config
 from sparsematch_ros.simulation.scenario import Scenario, load_scenario
 
@@ -111,5 +112,5 @@ def tell(summary: dict[str, Any], out: Path) -> int:
         f"{summary['prompts_per_frame']} prompts a frame on {summary['device']}; "
         f"{summary['lockstep_timeouts']} images unanswered, {summary['failed_frames']} failed"
     )
-    print(f"look at {out / 'overlay.mp4'} and {out / 'tracks.png'}; go through it again: sparsematch run {out / 'bag'}")
+    print(f"look at {out / 'overlay.mp4'} and {out / 'tracks.png'}; go through it again: {program()} run {out / 'bag'}")
     return 1 if summary["lockstep_timeouts"] or summary["failed_frames"] else 0

@@ -10,6 +10,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.process import wait_passively
 
 BAD_INPUT = 2
 
@@ -27,6 +28,7 @@ def run_node(name: str, make: Callable[[], Node]) -> int:
         The exit status: 0, or 2 for bad input.
 
     """
+    wait_passively()
     rclpy.init(args=sys.argv)
     node: Node | None = None
     try:

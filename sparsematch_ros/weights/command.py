@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.process import program
 from sparsematch_ros.weights.fetch import fetch
 from sparsematch_ros.weights.registry import CHECKPOINTS, Checkpoint, checkpoint_named
 from sparsematch_ros.weights.store import locate, verify, weights_folder
@@ -87,7 +88,7 @@ def verify_checkpoint(name: str = "", folder: str | Path = "", file: str | Path 
 def _present(place: Path) -> list[Checkpoint]:
     found = [checkpoint for checkpoint in CHECKPOINTS.values() if (place / checkpoint.file_name).is_file()]
     if not found:
-        raise SparsematchError(f"no checkpoint lies in {place}; do: sparsematch weights fetch mobile_sam")
+        raise SparsematchError(f"no checkpoint lies in {place}; do: {program()} weights fetch mobile_sam")
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.process import program
 from sparsematch_ros.weights.registry import Checkpoint, checkpoint_named
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def locate(name: str, folder: str | Path = "", explicit_file: str | Path = "") -
         return path
     path = weights_folder(folder) / checkpoint.file_name
     if not path.is_file():
-        raise SparsematchError(f"checkpoint {path} does not exist; do: sparsematch weights fetch {name}")
+        raise SparsematchError(f"checkpoint {path} does not exist; do: {program()} weights fetch {name}")
     return path
 
 
@@ -82,9 +83,9 @@ def verify(path: Path, checkpoint: Checkpoint) -> bool:
         SparsematchError: the file is missing, incomplete or altered.
 
     """
-    remedy = f"remove it and do: sparsematch weights fetch {checkpoint.name}"
+    remedy = f"remove it and do: {program()} weights fetch {checkpoint.name}"
     if not path.is_file():
-        raise SparsematchError(f"{path} does not exist; do: sparsematch weights fetch {checkpoint.name}")
+        raise SparsematchError(f"{path} does not exist; do: {program()} weights fetch {checkpoint.name}")
     size = path.stat().st_size
     if checkpoint.size_bytes is not None and size != checkpoint.size_bytes:
         raise SparsematchError(f"{path} has {size} bytes, {checkpoint.name} has {checkpoint.size_bytes}; {remedy}")

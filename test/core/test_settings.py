@@ -53,8 +53,8 @@ def test_override_wins_over_the_file(tmp_path):
     [
         ("trackin.confirm_hits=3", "did you mean 'tracking'"),
         ("tracking.confirm_hit=3", "did you mean 'confirm_hits'"),
-        ("tracking.confirm_hits=3.5", "tracking.confirm_hits: 3.5 is a float, expected int"),
-        ("tracking.confirm_hits=true", "is a bool, expected int"),
+        ("tracking.confirm_hits=3.5", "tracking.confirm_hits: 3.5 is not a whole number"),
+        ("tracking.confirm_hits=true", "is not a whole number"),
         ("tracking.gate_sigma=.nan", "outside"),
         ("tracking.gate_sigma=wide", "expected float"),
         ("model.sam=sam_vit_x", "not one of mobile_sam"),
