@@ -164,5 +164,5 @@ def test_devices() -> None:
     assert choose_device("cpu") == CPU
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     for name in ("gpu", "cuda:99", ""):
-        with pytest.raises(SparsematchError, match=rf"model\.device '{name}' is not to be had: .*auto or cpu"):
+        with pytest.raises(SparsematchError, match=rf"model\.device '{name}' is not available .*auto and cpu"):
             choose_device(name)

@@ -56,7 +56,7 @@ def test_override_wins_over_the_file(tmp_path):
         ("tracking.confirm_hits=3.5", "tracking.confirm_hits: 3.5 is not a whole number"),
         ("tracking.confirm_hits=true", "is not a whole number"),
         ("tracking.gate_sigma=.nan", "outside"),
-        ("tracking.gate_sigma=wide", "expected float"),
+        ("tracking.gate_sigma=wide", "not a number"),
         ("model.sam=sam_vit_x", "not one of mobile_sam"),
         ("tracking.confirm_hits", "expected stage.key=value"),
         ("tracking.confirm_hits=[", "not YAML"),
