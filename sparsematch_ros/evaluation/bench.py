@@ -67,7 +67,7 @@ def print_report(report: dict[str, Any]) -> None:
     """Print the milliseconds as a table, and the rest on one line."""
     table = Table(title=f"{report['frames'] - 1} frames after the first, {report['device_name']}")
     table.add_column("stage")
-    for column in ("median [ms]", "p99 [ms]"):
+    for column in ("median (ms)", "p99 (ms)"):
         table.add_column(column, justify="right")
     for stage, figures in report["stages_ms"].items():
         table.add_row(stage, f"{figures['median']:.1f}", f"{figures['p99']:.1f}")
