@@ -259,7 +259,10 @@ def _weights_verify(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     _config(args)
-    from sparsematch_ros.nodes.demo import run_demo
+    try:
+        from sparsematch_ros.nodes.demo import run_demo
+    except ModuleNotFoundError as error:
+        raise SparsematchError(f"the demo runs ROS nodes, and {error.name} is not installed; do: make demo") from error
 
     return run_demo(
         args.scenario,

@@ -113,3 +113,9 @@ def test_an_error_of_many_lines_becomes_one(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "_simulate", broken)
     assert failing(["simulate", "fly_by"], capsys) == "first second"
+
+
+def test_a_demo_without_ros_says_so(tmp_path, capsys, monkeypatch):
+    """None in sys.modules is how Python itself marks a module that is not there."""
+    monkeypatch.setitem(sys.modules, "sparsematch_ros.nodes.demo", None)
+    assert "make demo" in failing(["demo", "--out", str(tmp_path)], capsys)
