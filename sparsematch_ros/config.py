@@ -161,7 +161,9 @@ class SegmentationConfig(_Checked):
     stability_score_offset: float = setting(
         1.0, "shift of the mask threshold for the stability score", minimum=0.0, maximum=10.0
     )
-    box_nms_thresh: float = setting(0.7, "box IoU above which the weaker mask is dropped", minimum=0.0, maximum=1.0)
+    box_nms_thresh: float = setting(
+        0.7, "IoU above which the weaker of two masks is dropped (of boxes in full_grid)", minimum=0.0, maximum=1.0
+    )
     crop_n_layers: int = setting(0, "full_grid: layers of crops", minimum=0, maximum=4)
     crop_nms_thresh: float = setting(
         0.7, "full_grid: box IoU between crops above which one is dropped", minimum=0.0, maximum=1.0
@@ -170,7 +172,9 @@ class SegmentationConfig(_Checked):
     crop_n_points_downscale_factor: int = setting(
         1, "full_grid: points_per_side is divided by this each layer", minimum=1, maximum=16
     )
-    min_mask_region_area: int = setting(0, "holes and islands under this are removed", "px^2", minimum=0, maximum=10**7)
+    min_mask_region_area: int = setting(
+        0, "full_grid: holes and islands under this are removed", "px^2", minimum=0, maximum=10**7
+    )
     targeted_iou_thresh: float = setting(
         0.6, "least predicted IoU of a mask asked for at an expected, moving or bright place", minimum=0.0, maximum=1.0
     )

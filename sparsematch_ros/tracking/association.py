@@ -50,10 +50,11 @@ def assign_segments(
 
 def _follow(expectations: Expectations, segments: Segments, matches: Matches, gate_sigma: float) -> IntArray:
     """Carry objects along the matches of the segments that they had."""
-    assigned = np.full(len(expectations), -1, dtype=np.int64)
-    successor = {int(row): int(column) for row, column in zip(matches.previous, matches.current, strict=True)}
-    for item, row in enumerate(expectations.segment_rows):
-        assigned[item] = successor.get(int(row), -1)
+    # One entry more than any row in use: -1, an object without a segment, reads it and finds no successor.
+    last = max(matches.previous.max(initial=-1), expectations.segment_rows.max(initial=-1))
+    successor = np.full(last + 2, -1, dtype=np.int64)
+    successor[matches.previous] = matches.current
+    assigned = successor[expectations.segment_rows]
     held = np.flatnonzero(assigned >= 0)
     rows = assigned[held]
     size = _FLICKER_SHARE * np.sqrt(segments.areas_px[rows])
