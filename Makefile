@@ -11,7 +11,7 @@ help:
 	@echo "make demo    the ROS graph on a simulated fly-by, into demo_output/"
 	@echo "make test    core, node and graph tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   milliseconds per stage, prompts per frame, peak memory, into bench_output/"
+	@echo "make bench   milliseconds per stage, the stock generator beside ours, two networks, into bench_output/"
 	@echo "make clean   remove what the build made (the environment and the checkpoints stay)"
 
 setup:
@@ -29,7 +29,8 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/sparsematch bench --out bench_output $(ARGS)
+	$(BIN)/sparsematch bench --out bench_output --reference --reference-frames 2 \
+		--set segmentation.points_per_side=16 --models mobile_sam,dinov2_vits14 $(ARGS)
 
 clean:
 	rm -rf build install log

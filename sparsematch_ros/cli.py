@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="A spacecraft camera's images in; tracked objects, their velocities and attitude requests out.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_run, _add_simulate, _add_evaluate, _add_bench, _add_weights, _add_demo):
+    for add in (_add_run, _add_simulate, _add_evaluate, _add_bench, _add_match, _add_weights, _add_demo):
         add(commands)
     return parser
 
@@ -129,9 +127,35 @@ def _add_bench(commands: Any) -> None:
     )
     parser.add_argument("--topic", metavar="NAME", help="image topic of a bag (the only one)")
     parser.add_argument("--scenario", default=SCENARIO, metavar="SCENARIO", help=f"scenario to simulate ({SCENARIO})")
+    parser.add_argument("--reference", action="store_true", help="run the stock mask generator beside ours, full grid")
+    parser.add_argument(
+        "--models", nargs="?", const="all", metavar="NAME,NAME", help="time these networks: all, or some by name"
+    )
+    for option, default, what in (
+        ("--warmup", 2, "frames that are not counted at the start of each run"),
+        ("--stride", 1, "take every so manieth frame of the source"),
+        ("--repeat", 1, "runs over the frames"),
+        ("--reference-frames", None, "frames for --reference, spread over those of the bench (all)"),
+        ("--models-points", None, "points a side for --models (8 on a CPU, else segmentation.points_per_side)"),
+    ):
+        text = f"{what} [count]" + (f" ({default})" if default else "")
+        parser.add_argument(option, type=_positive_int, default=default, metavar="N", help=text)
     _add_seed(parser)
     _add_frames(parser, 12, "")
     _add_out(parser)
+
+
+def _add_match(commands: Any) -> None:
+    parser = _command(commands, "match", _match, "show two images' patch features, and which patches match")
+    for side in "ab":
+        text = f"image {side.upper()}, a PNG, JPEG or the like, at least 32 px a side"
+        parser.add_argument(f"image_{side}", type=Path, metavar=f"IMAGE_{side.upper()}", help=text)
+        text = f"PNG of the size of image {side.upper()}, over 0 on what takes part (the whole image)"
+        parser.add_argument(f"--mask-{side}", type=Path, metavar="FILE", help=text)
+    text = "share of A's patches drawn as matches, in (0, 1] (0.2); mutual nearest neighbours alone where there are any"
+    parser.add_argument("--zoom", action="store_true", help="look at a box around each mask, so with finer patches")
+    parser.add_argument("--fraction", type=float, default=0.2, metavar="SHARE", help=text)
+    _add_out(parser, Path("match_output"))
 
 
 def _add_weights(commands: Any) -> None:
@@ -177,16 +201,9 @@ def _open(args: argparse.Namespace, config: Config) -> Source:
 def _run(args: argparse.Namespace) -> int:
     config = _config(args)
     source = _open(args, config)
-    from sparsematch_ros.media.run import run_source
+    from sparsematch_ros.media.command import run
 
-    summary = run_source(source, _load(config), config, args.out, args.frames)
-    print(f"{summary['frames']} frames used, {summary['refused_frames']} refused; {', '.join(summary['notes'])}")
-    print(
-        f"{summary['confirmed_objects']} objects reported; {summary['seconds_per_frame']:.2f} s and "
-        f"{summary['prompts_per_frame']:.1f} prompts a frame on {summary['device']}"
-    )
-    print(f"look at {args.out / 'overlay.mp4'} and {args.out / 'tracks.png'}")
-    return 0
+    return run(source, config, args.out, args.frames)
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -200,43 +217,24 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     config = _config(args)
-    from sparsematch_ros.evaluation.evaluate import evaluate_source, open_evaluation, print_scores
+    from sparsematch_ros.evaluation.command import evaluate
 
-    source, truth = open_evaluation(args.folder, args.rate_hz)
-    print_scores(str(args.folder), evaluate_source(source, truth, _load(config), config, args.out, args.frames))
-    return 0
+    return evaluate(args.folder, config, args.out, args.rate_hz, args.frames)
 
 
 def _bench(args: argparse.Namespace) -> int:
     config = _config(args)
-    from sparsematch_ros.evaluation.bench import print_report, run_bench
-    from sparsematch_ros.media.progress import with_progress
-    from sparsematch_ros.media.run import iterate_frames
+    from sparsematch_ros.evaluation.bench import bench
+    from sparsematch_ros.evaluation.bench_options import BenchOptions
 
-    with ExitStack() as stack:
-        if args.source is None:
-            args.source = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            _simulate_into(args)
-            name = f"{args.scenario}, simulated, seed {args.seed}"
-        else:
-            name = str(args.source)
-        frames = iterate_frames(_open(args, config), args.frames)
-        report = run_bench(lambda: _load(config), with_progress(frames, "bench", args.frames), config, name, args.out)
-    print_report(report)
-    print(f"look at {args.out / 'bench.json'}")
-    return 0
+    return bench(BenchOptions(**{name: getattr(args, name) for name in BenchOptions.__dataclass_fields__}), config)
 
 
-def _simulate_into(args: argparse.Namespace) -> None:
-    from sparsematch_ros.simulation.command import simulate
+def _match(args: argparse.Namespace) -> int:
+    config = _config(args)
+    from sparsematch_ros.media.match import match
 
-    simulate(args.scenario, args.source, args.seed, args.frames)
-
-
-def _load(config: Config) -> Any:
-    from sparsematch_ros.pipeline import Pipeline
-
-    return Pipeline(config)
+    return match((args.image_a, args.image_b), (args.mask_a, args.mask_b), config, args.out, args.fraction, args.zoom)
 
 
 def _weights_list(args: argparse.Namespace) -> int:

@@ -133,7 +133,16 @@ class SegmentationConfig(_Checked):
     sweep_points_per_side: int = setting(
         8, "side of the sparse grid that is swept over several frames; 0: none", minimum=0, maximum=64
     )
-    sweep_prompts: int = setting(1, "points of the sweep asked in one frame", minimum=0, maximum=1024)
+    sweep_prompts: int = setting(
+        1, "points of the sweep asked in one frame, the most textured places first", minimum=0, maximum=1024
+    )
+    survey_points_per_side: int = setting(
+        16, "side of the full grid of a survey, which looks at everything; 0: no surveys", minimum=0, maximum=128
+    )
+    survey_first_frame: bool = setting(True, "survey the first frame")
+    survey_period_s: float = setting(
+        0.0, "time between surveys; 0: on the first frame and on demand alone", "s", minimum=0.0, maximum=1e6
+    )
     bright_threshold: float = setting(
         0.05, "brightness above a dark sky that asks for a prompt, 1 = white", minimum=0.0, maximum=1.0
     )
@@ -153,7 +162,9 @@ class SegmentationConfig(_Checked):
     )
     point_source_max_px: float = setting(12.0, "largest extent of a point source", "px", minimum=2.0, maximum=64.0)
     points_per_side: int = setting(32, "full_grid: points along a side", minimum=1, maximum=128)
-    points_per_batch: int = setting(16, "prompts a decoder call", minimum=1, maximum=4096)
+    points_per_batch: int = setting(
+        0, "prompts a decoder call; 0: as many as memory holds on a GPU, 8 on a CPU", minimum=0, maximum=4096
+    )
     pred_iou_thresh: float = setting(0.88, "full_grid and sweep: least predicted IoU", minimum=0.0, maximum=1.0)
     stability_score_thresh: float = setting(
         0.95, "full_grid and sweep: least stability score", minimum=0.0, maximum=1.0
@@ -200,6 +211,24 @@ class DescriptionConfig(_Checked):
     dinov2_checkpoint: str = setting("", "checkpoint file of `dinov2`; empty: the registry's file in weights_folder")
     dinov2_input_size: int = setting(
         448, "longest side given to DINOv2, rounded to multiples of 14", "px", minimum=56, maximum=2048
+    )
+    dinov2_layer: int = setting(
+        0,
+        "block of DINOv2 whose output is used, counted from 1; 0: the last; -1, -2 ...: counted from the last",
+        minimum=-40,
+        maximum=40,
+    )
+    dinov2_region: str = setting(
+        "image",
+        "what DINOv2 sees of a frame; image: all of it; segments: a box around all segments with a margin, so that "
+        "its patches are finer",
+        choices=("image", "segments"),
+    )
+    publish_dimensions: int = setting(
+        0,
+        "numbers in a published descriptor, by a fixed projection; 0: as many as the network gives, never more",
+        minimum=0,
+        maximum=1536,
     )
 
 

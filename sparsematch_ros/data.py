@@ -139,6 +139,7 @@ class PromptReason(enum.IntEnum):
     SWEEP = 3
     GRID = 4
     POINT_SOURCE = 5
+    TEXTURE = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,6 +398,8 @@ class FrameResult:
         matches: pairs of the two.
         objects: everything alive, lost ones once.
         seconds: duration of each stage by name [s].
+        regions_xyxy_px: `(V, 4)` float64 parts of the image that SAM's encoder saw, right and bottom exclusive; none
+            where it did not run.
 
     """
 
@@ -409,6 +412,12 @@ class FrameResult:
     matches: Matches
     objects: tuple[SpaceObject, ...]
     seconds: dict[str, float]
+    regions_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
+
+    @property
+    def encoded(self) -> bool:
+        """Whether SAM's encoder ran."""
+        return len(self.regions_xyxy_px) > 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sparsematch_ros.config import Config, DescriptionConfig, ModelConfig
+from sparsematch_ros.config import Config, ModelConfig
 from sparsematch_ros.description.dinov2 import Dinov2Features, build_dinov2
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.segmentation.models import build_sam
@@ -33,14 +33,39 @@ def load_models(config: Config) -> Models:
         SparsematchError: where a checkpoint is missing, altered or of another model, or the device is not there.
 
     """
+    dinov2 = load_dinov2(config) if config.description.source == "dinov2" else None
+    return Models(load_sam(config), dinov2)
+
+
+def load_sam(config: Config) -> PromptedSam:
+    """Load the SAM that the settings name; raises as `load_models` does."""
     model = config.model
-    device = choose_device(model.device)
-    if model.threads:
-        torch.set_num_threads(model.threads)
-    size = model.input_size or (_CPU_INPUT_PX if device.type == "cpu" else _GPU_INPUT_PX)
+    device = _prepare(model)
+    size = encoder_input_px(model, device)
     path = locate(model.sam, model.weights_folder, model.sam_checkpoint)
     sam = build_sam(model.sam, load_state_dict(path, checkpoint_named(model.sam)), size)
-    return Models(PromptedSam(sam, device, model.half_precision), _load_dinov2(config.description, model, device))
+    return PromptedSam(sam, device, model.half_precision)
+
+
+def load_dinov2(config: Config) -> Dinov2Features:
+    """Load the DINOv2 that the settings name; raises as `load_models` does."""
+    description, model = config.description, config.model
+    device = _prepare(model)
+    path = locate(description.dinov2, model.weights_folder, description.dinov2_checkpoint)
+    network = build_dinov2(description.dinov2, load_state_dict(path, checkpoint_named(description.dinov2)))
+    size, layer = description.dinov2_input_size, description.dinov2_layer
+    return Dinov2Features(network, device, size, model.half_precision, layer)
+
+
+def _prepare(model: ModelConfig) -> torch.device:
+    if model.threads:
+        torch.set_num_threads(model.threads)
+    return choose_device(model.device)
+
+
+def encoder_input_px(model: ModelConfig, device: torch.device) -> int:
+    """Give the side of SAM's square input [px]: the settings' own, or what suits the device."""
+    return model.input_size or (_CPU_INPUT_PX if device.type == "cpu" else _GPU_INPUT_PX)
 
 
 def choose_device(name: str) -> torch.device:
@@ -61,12 +86,3 @@ def choose_device(name: str) -> torch.device:
             f"model.device '{name}' is not available ({reason}); auto and cpu always work"
         ) from error
     return device
-
-
-def _load_dinov2(description: DescriptionConfig, model: ModelConfig, device: torch.device) -> Dinov2Features | None:
-    if description.source != "dinov2":
-        return None
-    name = description.dinov2
-    path = locate(name, model.weights_folder, description.dinov2_checkpoint)
-    network = build_dinov2(name, load_state_dict(path, checkpoint_named(name)))
-    return Dinov2Features(network, device, description.dinov2_input_size, model.half_precision)

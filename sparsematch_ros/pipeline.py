@@ -22,7 +22,9 @@ from sparsematch_ros.data import (
     Segments,
 )
 from sparsematch_ros.description.dinov2 import Dinov2Features
-from sparsematch_ros.description.pooling import cosine_matrix, pool_features
+from sparsematch_ros.description.pooling import Region, cosine_matrix, pool_features, pool_parts
+from sparsematch_ros.description.publishing import reduce_descriptors
+from sparsematch_ros.description.region import region_around
 from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
 from sparsematch_ros.errors import BadFrameError
 from sparsematch_ros.matching.segments import match_segments, no_matches
@@ -76,6 +78,10 @@ class Pipeline:
         self._past = None
         self._tracker.reset()
 
+    def request_survey(self) -> None:
+        """Look at everything in the next frame."""
+        self._segmenter.request_survey()
+
     def process(self, frame: Frame) -> FrameResult:
         """Take in the next frame.
 
@@ -103,6 +109,7 @@ class Pipeline:
             matches = self._match(past, segmentation.segments, descriptors, motion, expectations)
         with _timed(seconds, "tracking"):
             objects = self._tracker.step(frame, sky, segmentation.segments, descriptors, matches, expectations)
+            objects = reduce_descriptors(objects, self.config.description.publish_dimensions)
         self._past = _Past(frame, sky, motion, segmentation.segments, descriptors)
         return FrameResult(
             frame=frame,
@@ -114,6 +121,7 @@ class Pipeline:
             matches=matches,
             objects=objects,
             seconds=seconds,
+            regions_xyxy_px=segmentation.regions_xyxy_px,
         )
 
     def _check(self, frame: Frame) -> None:
@@ -137,10 +145,17 @@ class Pipeline:
         """Describe the segments from whichever network the settings name."""
         segments = segmentation.segments
         if self._dinov2 is not None and segments.mask_count:
-            return pool_features(self._dinov2(frame.image), segments)
-        if self.config.description.source == "sam" and segmentation.embedding is not None:
-            return pool_features(segmentation.embedding.content, segments)
+            region = self._dinov2_region(segments)
+            return pool_features(self._dinov2(frame.image, region), segments, region)
+        if self.config.description.source == "sam" and segmentation.embeddings:
+            parts = [(each.content, each.region_xyxy_px) for each in segmentation.embeddings]
+            return pool_parts(parts, segmentation.owners, segments)
         return Descriptors(torch.zeros((len(segments), 0), device=segments.masks.device))
+
+    def _dinov2_region(self, segments: Segments) -> Region | None:
+        if self.config.description.dinov2_region == "image":
+            return None
+        return region_around(segments, self.config.description.dinov2_input_size)
 
     def _match(
         self,

@@ -146,21 +146,35 @@ def _box_and_seed(region: NDArray[np.bool_], ratio: FloatArray) -> tuple[FloatAr
 
 
 @torch.inference_mode()
-def moving_shares(evidence: NDArray[np.float32], masks: Tensor) -> tuple[Tensor, Tensor]:
+def moving_shares(
+    evidence: NDArray[np.float32], masks: Tensor, edges: FloatArray | None = None
+) -> tuple[Tensor, Tensor]:
     """Give the share of evident pixels inside each mask and in the ring around it, `(M,)` float32 each.
 
     Args:
         evidence: `(h, w)` of `ResidualMotion`.
         masks: `(M, H, W)` bool.
+        edges: `(4,)` left, top, right and bottom edge of what the masks show, in shares of the whole image, rounded to
+            the raster's cells; None: the whole.
 
     """
     if len(masks) == 0:
         return torch.zeros(0, device=masks.device), torch.zeros(0, device=masks.device)
     raster = torch.from_numpy(evidence).to(masks.device)
-    inside = functional.interpolate(masks[:, None].float(), size=raster.shape, mode="area")
+    inside = _on_raster(masks, evidence.shape, np.array([0.0, 0.0, 1.0, 1.0]) if edges is None else edges)
     wide = functional.max_pool2d(inside, 2 * _RING_PX + 1, stride=1, padding=_RING_PX)
     ring = (wide - inside).clamp(min=0)
     shares = [
         (part[:, 0] * raster).sum(dim=(1, 2)) / part.sum(dim=(1, 2, 3)).clamp(min=1e-6) for part in (inside, ring)
     ]
     return shares[0], shares[1]
+
+
+def _on_raster(masks: Tensor, size: tuple[int, ...], edges: FloatArray) -> Tensor:
+    """Give the share `(M, 1, h, w)` of each cell of a raster that each mask fills."""
+    height, width = size
+    scaled = edges * np.array([width, height, width, height])
+    left, top = (int(value) for value in np.minimum(scaled[:2].round(), [width - 1, height - 1]))
+    right, bottom = (int(value) for value in np.maximum(scaled[2:].round(), [left + 1, top + 1]))
+    inside = functional.interpolate(masks[:, None].float(), size=(bottom - top, right - left), mode="area")
+    return functional.pad(inside, (left, width - right, top, height - bottom))

@@ -21,8 +21,9 @@ from sparsematch_ros.evaluation.scores import (
     velocity_scores,
 )
 from sparsematch_ros.evaluation.sightings import Frames, load_reported, load_truth
+from sparsematch_ros.media.figures import rounded, write_json
 from sparsematch_ros.media.folder_source import FolderSource
-from sparsematch_ros.media.outputs import Summary, rounded, write_json
+from sparsematch_ros.media.outputs import Summary
 from sparsematch_ros.media.run import Perception, run_source
 
 FROM_RUN = ("seconds_per_frame", "prompts_per_frame", "frames", "refused_frames")

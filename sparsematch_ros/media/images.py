@@ -13,7 +13,6 @@ from typing import Any, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.image.image import image_to_cvimage
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS
@@ -96,6 +95,9 @@ def _raw_to_rgb(message: Any) -> NDArray[np.uint8]:
     plain = SimpleNamespace(
         height=int(message.height), width=int(message.width), encoding=encoding, is_bigendian=0, data=packed
     )
+    # Here, so that folders of images are read where rosbags is not installed.
+    from rosbags.image.image import image_to_cvimage
+
     return np.array(image_to_cvimage(cast(Any, plain), "rgb8"), dtype=np.uint8)
 
 

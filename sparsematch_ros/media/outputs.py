@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import resource
-import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.data import FrameResult
+from sparsematch_ros.media.figures import peak_memory_mb, rounded, write_json
 from sparsematch_ros.media.overlay import draw_overlay
 from sparsematch_ros.media.plots import plot_tracks
 from sparsematch_ros.media.progress import warn
@@ -99,21 +96,3 @@ class RunOutputs:
         if self._last_image is not None:
             plot_tracks(self._out / "tracks.png", self._last_image, gather_tracks(self._reported), title)
         write_json(self._out / "summary.json", summary)
-
-
-def peak_memory_mb() -> float:
-    """Give the most memory this process has held [MB]."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts kibibytes, macOS bytes.
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that people read too."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def rounded(value: Any) -> float:
-    """Keep four significant digits: more would only be noise of the clock."""
-    number = float(value)
-    return number if number == 0 else round(number, 3 - math.floor(math.log10(abs(number))))

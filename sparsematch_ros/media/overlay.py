@@ -24,6 +24,7 @@ PROMPT_COLOURS: dict[PromptReason, Colour] = {
     PromptReason.SWEEP: (130, 175, 255),
     PromptReason.GRID: (190, 190, 190),
     PromptReason.POINT_SOURCE: (70, 230, 240),
+    PromptReason.TEXTURE: (200, 130, 255),
 }
 # An arrow shows the motion of one second, cut to these lengths [share of the image's width].
 SHORTEST_ARROW, LONGEST_ARROW = 0.025, 0.2

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.config import Config
+from sparsematch_ros.media.figures import rounded, write_json
 from sparsematch_ros.media.images import stamp_ns
-from sparsematch_ros.media.outputs import rounded, write_json
 from sparsematch_ros.media.plots import PointingHistory, plot_tracks
 from sparsematch_ros.media.records import Record, RecordWriter, read_records
 from sparsematch_ros.media.tracks import gather_tracks, is_reported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,8 @@ class MaskRows:
         masks: `(M, H, W)` bool.
         scores: `(M,)` predicted IoU.
         stability: `(M,)` stability score.
-        reasons: `(M,)` of `PromptReason`.
+        reasons: `(M,)` float of `PromptReason`.
+        owners: `(M,)` int64, the encoded part of the frame that each comes from.
 
     """
 
@@ -36,23 +38,41 @@ class MaskRows:
     scores: Tensor
     stability: Tensor
     reasons: Tensor
+    owners: Tensor
 
     @classmethod
     def empty(cls, size: tuple[int, int], device: torch.device) -> MaskRows:
         """Make the masks of a frame of `size` (height, width) in which nothing was asked."""
         none = torch.zeros(0, device=device)
-        return cls(torch.zeros((0, *size), dtype=torch.bool, device=device), none, none, none)
+        return cls(torch.zeros((0, *size), dtype=torch.bool, device=device), none, none, none, none.long())
+
+    @classmethod
+    def join(cls, parts: Sequence[MaskRows]) -> MaskRows:
+        """Put several parts one after another."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _COLUMNS))
+
+    def take(self, rows: Tensor) -> MaskRows:
+        """Give some rows, named by number or by a mask."""
+        return MaskRows(*(getattr(self, name)[rows] for name in _COLUMNS))
 
 
-def assemble(rows: MaskRows, sky: Sky, points: IntArray, motion: EgoMotion) -> Segments:
-    """Join masks and the point sources `sky.points_px[points]`; the masks' figures come to the host in one copy."""
+_COLUMNS = ("masks", "scores", "stability", "reasons", "owners")
+
+
+def assemble(rows: MaskRows, sky: Sky, points: IntArray, motion: EgoMotion) -> tuple[Segments, IntArray]:
+    """Join masks and the point sources `sky.points_px[points]`; the masks' figures come to the host in one copy.
+
+    Returns:
+        The segments, without masks that are empty, and the owners `(M,)` int64 of the masks.
+
+    """
     masks, table = _mask_table(rows)
-    joined = np.concatenate([table, _point_table(sky, points)])
+    joined = np.concatenate([table[:, :10], _point_table(sky, points)])
     unknown = np.full(len(points), np.nan)
     moving = np.full(len(table), np.nan)
     if motion.residual is not None:
         moving = moving_shares(motion.residual.evidence, masks)[0].double().cpu().numpy()
-    return Segments(
+    segments = Segments(
         masks=masks,
         boxes_xywh_px=joined[:, :4],
         centroids_px=joined[:, 4:6],
@@ -64,12 +84,14 @@ def assemble(rows: MaskRows, sky: Sky, points: IntArray, motion: EgoMotion) -> S
         fluxes=np.concatenate([np.full(len(table), np.nan), sky.fluxes[points]]),
         moving_shares=np.concatenate([moving, unknown]),
     )
+    return segments, table[:, 10].astype(np.int64)
 
 
 def _mask_table(rows: MaskRows) -> tuple[Tensor, FloatArray]:
     """Give the masks that are not empty, and a row of figures for each."""
     boxes, centroids, areas = mask_geometry(rows.masks)
-    figures = torch.stack([areas, *(column.double() for column in (rows.scores, rows.stability, rows.reasons))], dim=1)
+    columns = (rows.scores, rows.stability, rows.reasons, rows.owners)
+    figures = torch.stack([areas, *(column.double() for column in columns)], dim=1)
     table = torch.cat([boxes, centroids, figures], dim=1).cpu().numpy()
     full = table[:, 6] > 0
     masks = rows.masks if full.all() else rows.masks[torch.as_tensor(full, device=rows.masks.device)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-from segment_anything.utils.amg import build_point_grid
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, FloatArray, IntArray, PromptReason, Prompts
+from sparsematch_ros.data import EgoMotion, Expectations, FloatArray, Frame, IntArray, PromptReason, Prompts
 from sparsematch_ros.egomotion.residual import moving_regions
 from sparsematch_ros.kinematics import box_iou
+from sparsematch_ros.segmentation.unseen import UnseenPlaces, inside_boxes
 from sparsematch_ros.sky import Sky
 
 _MOST_MOVING_REGIONS = 6
@@ -19,26 +21,29 @@ _MARGIN = 0.02
 
 
 class Proposer:
-    """Chooses the prompts of a frame: expected objects, moving regions, bright regions, then a sweep."""
+    """Chooses the prompts of a frame: expected objects, moving and bright regions, then what was not looked at yet."""
 
     def __init__(self, config: SegmentationConfig) -> None:
-        """Take the settings; the sweep starts at its first point."""
+        """Take the settings; nothing has been looked at."""
         self.config = config
-        self._sweep_position = 0
+        self._unseen = UnseenPlaces(config.sweep_points_per_side)
 
-    def propose(self, size: tuple[int, int], motion: EgoMotion, sky: Sky, expectations: Expectations) -> Prompts:
-        """Give at most `prompt_budget` prompts for a frame of `size` (height, width).
+    def propose(self, frame: Frame, motion: EgoMotion, sky: Sky, expectations: Expectations) -> Prompts:
+        """Give at most `prompt_budget` prompts.
 
         Under a dark sky without a bright region there is nothing for SAM, whatever was expected.
         """
+        self._unseen.move(motion.homography)
         if sky.dark and len(sky.boxes_xyxy_px) == 0:
             return _prompts(np.zeros((0, 2)), None, PromptReason.EXPECTED)
-        expected = self._expected(expectations, size)
-        seen = _join([self._motion(motion, size), self._bright(sky)])
+        expected = self._expected(expectations, frame.size)
+        seen = join_prompts([self._motion(motion, frame.size), self._bright(sky)])
         expected, seen = _refresh(expected, seen)
-        known = _join([expected, seen])
-        prompts = _join([known, self._sweep(size, sky, known)])
-        return _take(prompts, np.arange(min(len(prompts), self.config.prompt_budget)))
+        known = join_prompts([expected, seen])
+        room = self.config.prompt_budget - len(known)
+        if sky.dark or room <= 0:
+            return _take(known, np.arange(min(len(known), self.config.prompt_budget)))
+        return join_prompts([known, self._sweep(frame, known, min(room, self.config.sweep_prompts))])
 
     def _expected(self, expectations: Expectations, size: tuple[int, int]) -> Prompts:
         """Ask at the predicted boxes of resolved objects, the worthiest first."""
@@ -60,26 +65,13 @@ class Proposer:
     def _bright(self, sky: Sky) -> Prompts:
         return _prompts(sky.region_points_px, sky.boxes_xyxy_px, PromptReason.BRIGHT)
 
-    def _sweep(self, size: tuple[int, int], sky: Sky, known: Prompts) -> Prompts:
-        """Take the next points of the sparse grid that no other prompt covers; a dark sky holds nothing to sweep."""
-        side = self.config.sweep_points_per_side
-        if side == 0 or self.config.sweep_prompts == 0 or sky.dark:
+    def _sweep(self, frame: Frame, known: Prompts, most: int) -> Prompts:
+        """Look where nothing has been looked at for long, the most textured places first."""
+        if most == 0 or self.config.sweep_points_per_side == 0:
             return _prompts(np.zeros((0, 2)), None, PromptReason.SWEEP)
-        # A step coprime to the grid spreads successive frames' points over the image.
-        grid = build_point_grid(side) * np.array(size)[::-1]
-        numbers = (self._sweep_position + np.arange(len(grid))) * _coprime_step(len(grid)) % len(grid)
-        free = ~_inside(grid[numbers], known.boxes_xyxy_px)
-        chosen = np.flatnonzero(free)[: self.config.sweep_prompts]
-        if len(chosen):
-            self._sweep_position = (self._sweep_position + int(chosen[-1]) + 1) % len(grid)
-        return _prompts(grid[numbers[chosen]], None, PromptReason.SWEEP)
-
-
-def _coprime_step(count: int) -> int:
-    step = max(1, round(count * 0.618))
-    while np.gcd(step, count) != 1:
-        step += 1
-    return step
+        places, textured = self._unseen.choose(frame.gray, known.boxes_xyxy_px, most)
+        reasons = np.where(textured, int(PromptReason.TEXTURE), int(PromptReason.SWEEP))
+        return replace(_prompts(places, None, PromptReason.SWEEP), reasons=reasons)
 
 
 def _refresh(expected: Prompts, seen: Prompts) -> tuple[Prompts, Prompts]:
@@ -96,9 +88,14 @@ def _refresh(expected: Prompts, seen: Prompts) -> tuple[Prompts, Prompts]:
     points, boxes = expected.points_px.copy(), expected.boxes_xyxy_px.copy()
     points[measured] = seen.points_px[best[measured]]
     boxes[measured] = seen.boxes_xyxy_px[best[measured]]
-    fresh = (overlap.max(axis=0) <= _SAME_IOU) & ~_inside(seen.points_px, expected.boxes_xyxy_px)
+    fresh = (overlap.max(axis=0) <= _SAME_IOU) & ~inside_boxes(seen.points_px, expected.boxes_xyxy_px)
     refreshed = Prompts(points, boxes, expected.reasons, expected.areas_px)
     return refreshed, _take(seen, np.flatnonzero(fresh))
+
+
+def grid_prompts(places_px: FloatArray) -> Prompts:
+    """Describe the bare points `(P, 2)` of a full grid."""
+    return _prompts(places_px, None, PromptReason.GRID)
 
 
 def _prompts(
@@ -110,7 +107,8 @@ def _prompts(
     return Prompts(points, corners, np.full(count, int(reason), dtype=np.int64), known)
 
 
-def _join(parts: list[Prompts]) -> Prompts:
+def join_prompts(parts: list[Prompts]) -> Prompts:
+    """Put prompts one after another."""
     names = ("points_px", "boxes_xyxy_px", "reasons", "areas_px")
     return Prompts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -126,12 +124,3 @@ def _corners(boxes_xywh: FloatArray) -> FloatArray:
 
 def _widths(boxes_xyxy: FloatArray) -> FloatArray:
     return np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1)
-
-
-def _inside(points: FloatArray, boxes_xyxy: FloatArray) -> BoolArray:
-    """Say which points `(P, 2)` lie in any of the boxes `(B, 4)`; NaN boxes hold none."""
-    if len(boxes_xyxy) == 0:
-        return np.zeros(len(points), dtype=bool)
-    above = points[:, None] >= boxes_xyxy[None, :, :2]
-    below = points[:, None] <= boxes_xyxy[None, :, 2:]
-    return np.asarray(np.any(np.all(above & below, axis=2), axis=1))

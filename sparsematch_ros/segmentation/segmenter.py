@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, Frame, IntArray, Prompts, Segments
-from sparsematch_ros.egomotion.residual import moving_shares
-from sparsematch_ros.segmentation.assembly import MaskRows, assemble
-from sparsematch_ros.segmentation.masks import (
-    candidate_agreement,
-    keep_strongest,
-    sharpen_against_sky,
-    size_change,
-    stability,
+from sparsematch_ros.data import (
+    BoolArray,
+    EgoMotion,
+    Expectations,
+    FloatArray,
+    Frame,
+    IntArray,
+    PromptReason,
+    Prompts,
+    Segments,
 )
+from sparsematch_ros.segmentation.assembly import MaskRows, assemble
+from sparsematch_ros.segmentation.candidates import Candidates, PromptAsker, Question
+from sparsematch_ros.segmentation.generator import MaskGenerator
+from sparsematch_ros.segmentation.masks import keep_strongest, sharpen_against_sky
 from sparsematch_ros.segmentation.points import select_point_sources
-from sparsematch_ros.segmentation.proposers import Proposer
+from sparsematch_ros.segmentation.proposers import Proposer, grid_prompts, join_prompts
+from sparsematch_ros.segmentation.regions import Region, plan_regions
 from sparsematch_ros.segmentation.sam import Embedding, PromptedSam
+from sparsematch_ros.segmentation.survey import SurveyClock, survey_places
 from sparsematch_ros.sky import Sky
 
 # A mask this much inside another is its part.
 _PART_SHARE = 0.8
-# Merit lost by a mask e times as large, or as small, as expected.
-_SIZE_WEIGHT = 0.5
 # Under a dark sky a mask with a smaller bright share is a piece of sky.
 _LIT_SHARE = 0.25
+# Masks are compared at no more than this many pixels a side.
+_COMPARED_PX = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What the segmenter gives: segments, prompts, and the encoding, or None where the encoder did not run."""
+    """What the segmenter gives.
+
+    Attributes:
+        segments: masks and point sources.
+        prompts: where was asked.
+        embeddings: the encoded parts of the frame; none where the encoder did not run.
+        owners: `(M,)` int64, which of them each mask comes from.
+
+    """
 
     segments: Segments
     prompts: Prompts
-    embedding: Embedding | None
+    embeddings: tuple[Embedding, ...]
+    owners: IntArray
+
+    @property
+    def regions_xyxy_px(self) -> FloatArray:
+        """Parts of the frame that were encoded, `(V, 4)` float64."""
+        return np.array([each.region_xyxy_px for each in self.embeddings], dtype=np.float64).reshape(-1, 4)
 
 
 class Segmenter(Protocol):
@@ -49,108 +69,104 @@ class Segmenter(Protocol):
     def segment(self, frame: Frame, motion: EgoMotion, sky: Sky, expectations: Expectations) -> Segmentation:
         """Find the segments of a frame."""
 
+    def request_survey(self) -> None:
+        """Look at everything in the next frame."""
+
 
 class AdaptiveSegmenter:
-    """Asks SAM only where something is expected, moves or is bright, and adds point sources."""
+    """Asks SAM only where something is expected, moves, is bright or has not been looked at, and adds point sources."""
 
     def __init__(self, sam: PromptedSam, config: SegmentationConfig) -> None:
         """Take the model and the settings."""
         self.sam = sam
         self.config = config
         self._proposer = Proposer(config)
+        self._asker = PromptAsker(sam, config)
+        self._survey = SurveyClock(config)
+        self._generator = MaskGenerator(
+            sam, replace(config, points_per_side=config.survey_points_per_side, crop_n_layers=0, min_mask_region_area=0)
+        )
+
+    def request_survey(self) -> None:
+        """Look at everything in the next frame."""
+        self._survey.request()
 
     def segment(self, frame: Frame, motion: EgoMotion, sky: Sky, expectations: Expectations) -> Segmentation:
         """Find the segments of a frame; without a prompt the encoder does not run."""
-        prompts = self._proposer.propose(frame.size, motion, sky, expectations)
-        masks = MaskRows.empty(frame.size, self.sam.device)
-        embedding = None
-        if len(prompts):
-            embedding = self.sam.encode(frame.image)
-            masks = self._ask(embedding, prompts, motion)
-            if sky.silhouettes is not None:
-                masks = self._lit_only(masks, sky.silhouettes)
+        prompts = self._proposer.propose(frame, motion, sky, expectations)
+        question = Question(frame, prompts, motion, sky)
+        places = np.zeros((0, 2))
+        if self._survey.due(frame.stamp_ns):
+            places = survey_places(self.config.survey_points_per_side, frame.size, sky)
+        if len(places):
+            found, embeddings = self._surveyed(question, places)
+            prompts = join_prompts([prompts, grid_prompts(places)])
+        else:
+            found, embeddings = self._asked(question)
+        if sky.silhouettes is not None:
+            found = self._lit_only(found, sky.silhouettes)
         points = select_point_sources(sky, expectations, frame.size, self.config)
-        return Segmentation(assemble(masks, sky, points, motion), prompts, embedding)
+        segments, owners = assemble(found, sky, points, motion)
+        return Segmentation(segments, prompts, tuple(embeddings), owners)
 
-    def _ask(self, embedding: Embedding, prompts: Prompts, motion: EgoMotion) -> MaskRows:
-        """Decode all prompts, choose among the candidates at the decoder's resolution, enlarge the survivors."""
-        targeted = np.flatnonzero(np.isfinite(prompts.boxes_xyxy_px).all(axis=1))
-        bare = np.flatnonzero(~np.isfinite(prompts.boxes_xyxy_px).all(axis=1))
-        parts = [self._targeted(embedding, prompts, rows, motion) for rows in self._batches(targeted)]
-        parts += [self._swept(embedding, prompts, rows) for rows in self._batches(bare)]
-        candidates = _Candidates.join(parts)
-        # Targeted masks go before swept ones, then the larger and surer: the whole before its parts.
-        area = (candidates.logits > 0).flatten(1).sum(dim=1).float()
-        ranks = candidates.targeted.float() * 1e9 + area * candidates.scores
-        kept = keep_strongest(candidates.logits > 0, ranks, self.config.box_nms_thresh, _PART_SHARE)
-        masks = self.sam.upsample(candidates.logits[kept], embedding) > 0
-        return MaskRows(masks, candidates.scores[kept], candidates.stability[kept], candidates.reasons[kept])
+    def _asked(self, question: Question) -> tuple[MaskRows, list[Embedding]]:
+        """Encode what the prompts need and ask there; a mask that its part cuts is asked for again in the whole."""
+        size = question.frame.size
+        embeddings: list[Embedding] = []
+        found: list[MaskRows] = []
+        again: list[IntArray] = []
+        for region in plan_regions(question.prompts, size, self.sam.input_size, self.sam.resizable):
+            rows, cut = self._ask_region(region, question, embeddings)
+            found.append(rows)
+            again.append(cut)
+        if any(len(rows) for rows in again):
+            whole = Region((0, 0, size[1], size[0]), self.sam.input_size, np.concatenate(again))
+            found.append(self._ask_region(whole, question, embeddings)[0])
+        return self._one_for_each(found, size), embeddings
+
+    def _ask_region(self, region: Region, question: Question, embeddings: list[Embedding]) -> tuple[MaskRows, IntArray]:
+        """Encode one part, which joins `embeddings`, and ask in it; gives masks, and prompts whose mask is cut."""
+        embeddings.append(self.sam.encode(question.frame.image, region.bounds, region.side))
+        candidates = self._asker.ask(embeddings[-1], question, region.rows)
+        cut = candidates.asked[candidates.cut].unique().cpu().numpy()
+        targeted = np.isfinite(question.prompts.boxes_xyxy_px[cut, 0])
+        return self._painted(candidates.take(~candidates.cut), embeddings, question), cut[targeted]
+
+    def _surveyed(self, question: Question, places: FloatArray) -> tuple[MaskRows, list[Embedding]]:
+        """Look at everything, and ask the prompts in the same encoding."""
+        everything = self._generator.generate(question.frame.image, places_px=places)
+        reasons = torch.full_like(everything.scores, float(PromptReason.GRID))
+        owners = torch.zeros_like(reasons).long()
+        found = [MaskRows(everything.masks, everything.scores, everything.stability, reasons, owners)]
+        if len(question.prompts):
+            rows = np.arange(len(question.prompts))
+            candidates = self._asker.ask(everything.embedding, question, rows)
+            found.append(self._painted(candidates, [everything.embedding], question))
+        return self._one_for_each(found, question.frame.size), [everything.embedding]
+
+    def _painted(self, candidates: Candidates, embeddings: list[Embedding], question: Question) -> MaskRows:
+        """Enlarge the masks of the last embedding and put them where its part lies in the frame."""
+        left, top, right, bottom = (int(edge) for edge in embeddings[-1].region_xyxy_px)
+        shape = (len(candidates.logits), *question.frame.size)
+        masks = torch.zeros(shape, dtype=torch.bool, device=self.sam.device)
+        masks[:, top:bottom, left:right] = self.sam.upsample(candidates.logits, embeddings[-1]) > 0
+        reasons = torch.as_tensor(question.prompts.reasons, device=self.sam.device)[candidates.asked]
+        owners = torch.full_like(candidates.asked, len(embeddings) - 1)
+        return MaskRows(masks, candidates.scores, candidates.stability, reasons.float(), owners)
+
+    def _one_for_each(self, parts: Sequence[MaskRows], size: tuple[int, int]) -> MaskRows:
+        """Keep one mask for each thing: targeted ones before swept ones, then the larger and surer, the whole first."""
+        found = MaskRows.join([MaskRows.empty(size, self.sam.device), *parts])
+        bare = torch.tensor([PromptReason.SWEEP, PromptReason.TEXTURE, PromptReason.GRID], device=self.sam.device)
+        targeted = ~torch.isin(found.reasons, bare.float())
+        ranks = targeted.float() * 1e9 + found.masks.flatten(1).sum(dim=1) * found.scores
+        step = -(-max(size) // _COMPARED_PX)
+        kept = keep_strongest(found.masks[:, ::step, ::step], ranks, self.config.box_nms_thresh, _PART_SHARE)
+        return found.take(kept)
 
     def _lit_only(self, rows: MaskRows, silhouettes: BoolArray) -> MaskRows:
         """Sharpen masks against a dark sky; drop those of hardly anything but sky, and splinters."""
         sharp, lit_shares = sharpen_against_sky(rows.masks, silhouettes)
         areas = sharp.flatten(1).sum(dim=1)
         kept = (lit_shares >= _LIT_SHARE) & (areas >= self.config.point_source_max_px)
-        return MaskRows(sharp[kept], rows.scores[kept], rows.stability[kept], rows.reasons[kept])
-
-    def _batches(self, rows: IntArray) -> list[IntArray]:
-        size = self.config.points_per_batch
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-    def _targeted(self, embedding: Embedding, prompts: Prompts, rows: IntArray, motion: EgoMotion) -> _Candidates:
-        """Ask with box and point; of SAM's four masks take the surest that fills the box, keeps its size and moves."""
-        boxes = prompts.boxes_xyxy_px[rows]
-        logits, scores = self.sam.decode(embedding, prompts.points_px[rows], boxes)
-        scale = logits.shape[-1] / max(embedding.image_size)
-        wanted = torch.as_tensor(boxes * scale, device=logits.device)
-        merit = scores + candidate_agreement(logits > 0, wanted)
-        merit = merit - _SIZE_WEIGHT * size_change(logits > 0, prompts.areas_px[rows] * scale**2)
-        if motion.residual is not None:
-            merit = merit + self._motion_merit(logits, embedding, motion.residual.evidence)
-        best = merit.argmax(dim=1)
-        each = torch.arange(len(rows), device=logits.device)
-        return self._filtered(logits[each, best], scores[each, best], prompts.reasons[rows], True, embedding)
-
-    def _motion_merit(self, logits: Tensor, embedding: Embedding, evidence: NDArray[np.float32]) -> Tensor:
-        """Score candidates `(P, C, h, w)` by how well they hold what moves: evident inside, not around."""
-        masks = self.sam.content(logits.flatten(0, 1) > 0, embedding)
-        inside, around = moving_shares(evidence, masks)
-        return (inside - around).reshape(logits.shape[:2])
-
-    def _swept(self, embedding: Embedding, prompts: Prompts, rows: IntArray) -> _Candidates:
-        """Ask with a bare point; all three multimask outputs may stay, as in SAM's automatic generator."""
-        logits, scores = self.sam.decode(embedding, prompts.points_px[rows])
-        reasons = np.repeat(prompts.reasons[rows], 3)
-        return self._filtered(logits[:, 1:].flatten(0, 1), scores[:, 1:].flatten(), reasons, False, embedding)
-
-    def _filtered(
-        self, logits: Tensor, scores: Tensor, reasons: IntArray, targeted: bool, embedding: Embedding
-    ) -> _Candidates:
-        """Drop masks that are unsure, unstable, empty or most of the image."""
-        config = self.config
-        steady = stability(logits, config.stability_score_offset)
-        area = (logits > 0).flatten(1).sum(dim=1)
-        content = logits.shape[-1] ** 2 * np.prod(embedding.input_size) / max(embedding.input_size) ** 2
-        good = (area > 0) & (area <= config.max_area_fraction * content)
-        good &= scores >= (config.targeted_iou_thresh if targeted else config.pred_iou_thresh)
-        if not targeted:
-            good &= steady >= config.stability_score_thresh
-        kinds = torch.as_tensor(reasons, device=logits.device)
-        flags = torch.full((len(logits),), targeted, device=logits.device)
-        return _Candidates(logits[good], scores[good], steady[good], kinds[good], flags[good])
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """Masks at the decoder's resolution, before the choice."""
-
-    logits: Tensor
-    scores: Tensor
-    stability: Tensor
-    reasons: Tensor
-    targeted: Tensor
-
-    @classmethod
-    def join(cls, parts: list[_Candidates]) -> _Candidates:
-        names = ("logits", "scores", "stability", "reasons", "targeted")
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        return replace(rows, masks=sharp).take(kept)
