@@ -29,7 +29,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/sparsematch bench --out bench_output --reference --reference-frames 2 \
+	$(BIN)/sparsematch bench --out bench_output --reference --reference-frames 3 \
 		--set segmentation.points_per_side=16 --models mobile_sam,dinov2_vits14 $(ARGS)
 
 clean:

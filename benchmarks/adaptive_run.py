@@ -50,6 +50,10 @@ class GridBeside:
         self.beside = self._grid.segment(frame, motion, sky, expectations) if self.wanted else None
         return found
 
+    def request_survey(self) -> None:
+        """Look at everything in the next frame."""
+        self._adaptive.request_survey()
+
 
 class ComparingPipeline(Pipeline):
     """The adaptive line with a full grid beside its segmenter."""

@@ -85,7 +85,7 @@ def _add_frames(parser: argparse.ArgumentParser, default: int | None, otherwise:
 
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the simulation's noise [integer] (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is random [integer] (0)")
 
 
 def _add_rate(parser: argparse.ArgumentParser) -> None:

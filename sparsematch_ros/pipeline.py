@@ -53,8 +53,13 @@ class _Past:
 class Pipeline:
     """Turns frames into tracked objects. Not thread-safe: one thread owns it, and with it the GPU."""
 
-    def __init__(self, config: Config, models: Models | None = None) -> None:
+    def __init__(self, config: Config, models: Models | None = None, wait_for_device: bool = False) -> None:
         """Load the models, or take loaded ones.
+
+        Args:
+            config: all settings.
+            models: loaded networks, or None to load what the settings name.
+            wait_for_device: wait for a GPU after each stage, so that the stages' seconds are their own; for benchmarks.
 
         Raises:
             SparsematchError: where a checkpoint or the device is missing.
@@ -72,11 +77,13 @@ class Pipeline:
         self._tracker = Tracker(config.tracking, config.matching)
         self._past: _Past | None = None
         self.device = str(loaded.sam.device)
+        self._wait = wait_for_device and loaded.sam.device.type == "cuda"
 
     def reset(self) -> None:
         """Forget all frames and objects; the models stay."""
         self._past = None
         self._tracker.reset()
+        self._segmenter.reset()
 
     def request_survey(self) -> None:
         """Look at everything in the next frame."""
@@ -97,17 +104,17 @@ class Pipeline:
         if self._past is not None and self._past.frame.size != frame.size:
             self.reset()
         past, seconds = self._past, dict[str, float]()
-        with _timed(seconds, "egomotion"):
+        with self._timed(seconds, "egomotion"):
             sky = survey_sky(frame.gray, self.config.segmentation, _MOST_SOURCES)
             motion = self._estimate_motion(past, frame, sky)
             expectations = self._tracker.expect(motion)
-        with _timed(seconds, "segmentation"):
+        with self._timed(seconds, "segmentation"):
             segmentation = self._segmenter.segment(frame, motion, sky, expectations)
-        with _timed(seconds, "description"):
+        with self._timed(seconds, "description"):
             descriptors = self._describe(frame, segmentation)
-        with _timed(seconds, "matching"):
+        with self._timed(seconds, "matching"):
             matches = self._match(past, segmentation.segments, descriptors, motion, expectations)
-        with _timed(seconds, "tracking"):
+        with self._timed(seconds, "tracking"):
             objects = self._tracker.step(frame, sky, segmentation.segments, descriptors, matches, expectations)
             objects = reduce_descriptors(objects, self.config.description.publish_dimensions)
         self._past = _Past(frame, sky, motion, segmentation.segments, descriptors)
@@ -170,10 +177,11 @@ class Pipeline:
         cosines = cosine_matrix(past.descriptors, descriptors)
         return match_segments(past.segments, segments, cosines, motion, expectations, self.config.matching)
 
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the duration of a stage; a GPU's work counts where the host waits for it."""
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
+    @contextmanager
+    def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
+        """Add the duration of a stage; a GPU's work counts where the host waits for it."""
+        start = time.perf_counter()
+        yield
+        if self._wait:
+            torch.cuda.synchronize()
+        seconds[stage] = time.perf_counter() - start

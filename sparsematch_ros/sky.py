@@ -46,6 +46,7 @@ class Sky:
         region_areas_px: `(R,)` float64.
         silhouettes: `(H, W)` bool, what is bright with its edges where the point spread halves them, or None where
             there is no bright region.
+        region_labels: `(H, W)` int32, 1 + row of the bright region at each pixel, 0 for none; None with `silhouettes`.
 
     """
 
@@ -60,6 +61,7 @@ class Sky:
     region_points_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     region_areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
     silhouettes: NDArray[np.bool_] | None = None
+    region_labels: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -85,9 +87,12 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     threshold = max(config.bright_threshold * 255.0, 5 * noise)
     contrast = cv2.GaussianBlur(levels - background, (0, 0), 0.8)
     bright = contrast > threshold
-    regions, covered = _bright_regions(bright.astype(np.uint8), config)
+    regions, labels = _bright_regions(bright.astype(np.uint8), config)
+    covered = cv2.dilate((labels > 0).astype(np.uint8), np.ones((7, 7), np.uint8))
     points = _point_sources(levels, covered, config, max_sources)
-    return Sky(True, noise, *points, *regions, _silhouettes(contrast, bright) if len(regions[0]) else None)
+    if len(regions[0]) == 0:
+        return Sky(True, noise, *points)
+    return Sky(True, noise, *points, *regions, _silhouettes(contrast, bright), labels)
 
 
 def region_seeds(labels: NDArray[np.int32], rows: NDArray[np.int64], boxes: NDArray[np.int32]) -> FloatArray:
@@ -114,8 +119,8 @@ def _difference_noise(levels: NDArray[np.float32]) -> float:
 
 def _bright_regions(
     bright: NDArray[np.uint8], config: SegmentationConfig
-) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.uint8]]:
-    """Give boxes, seeds and areas of regions that are no point sources, and a mask of where they lie."""
+) -> tuple[tuple[FloatArray, FloatArray, FloatArray], NDArray[np.int32]]:
+    """Give boxes, seeds and areas of regions that are no point sources, and where they lie, numbered from 1."""
     joined = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_GAP_PX, _GAP_PX)))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     extent = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
@@ -125,10 +130,11 @@ def _bright_regions(
     rows = np.flatnonzero(large)
     rows = rows[np.argsort(-stats[rows, cv2.CC_STAT_AREA])]
     boxes = stats[rows, :4]
-    covered = cv2.dilate(large.astype(np.uint8)[labels], np.ones((7, 7), np.uint8))
+    numbers = np.zeros(count, dtype=np.int32)
+    numbers[rows] = np.arange(1, len(rows) + 1)
     seeds = region_seeds(labels, rows, boxes)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1], axis=1).astype(np.float64)
-    return (corners, seeds, stats[rows, cv2.CC_STAT_AREA].astype(np.float64)), covered
+    return (corners, seeds, stats[rows, cv2.CC_STAT_AREA].astype(np.float64)), numbers[labels]
 
 
 def _silhouettes(contrast: NDArray[np.float32], bright: NDArray[np.bool_]) -> NDArray[np.bool_]:

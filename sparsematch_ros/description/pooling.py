@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from sparsematch_ros.data import Descriptors, FloatArray, IntArray, Segments
 
+# Pixels of masks that are numbers at once: what bounds the memory that large images take.
+_PIXELS_AT_ONCE = 32_000_000
 # Left, top, right and bottom edge [px]; a pixel reaches from its own number to the next.
 Region = tuple[float, float, float, float]
 
@@ -64,7 +66,9 @@ def window(masks: Tensor, region_xyxy_px: Region) -> Tensor:
 
 def mask_shares(masks: Tensor, patches: tuple[int, int]) -> Tensor:
     """Give the share of each of `(h, w)` patches that each mask fills: `(N, h, w)` float32 from `(N, H, W)` bool."""
-    return functional.interpolate(masks[:, None].float(), size=patches, mode="area")[:, 0]
+    group = max(1, _PIXELS_AT_ONCE // (masks.shape[1] * masks.shape[2]))
+    shares = [functional.interpolate(some[:, None].float(), patches, mode="area") for some in masks.split(group)]
+    return torch.cat(shares)[:, 0]
 
 
 def cosine_matrix(first: Descriptors, second: Descriptors) -> FloatArray:

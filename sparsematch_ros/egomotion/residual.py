@@ -27,6 +27,8 @@ _CLEAR_LEVELS = 4
 # A place moves where this share of the pixels around it is evident.
 _LOCAL_SHARE = 0.2
 _LOCAL_PX = 9
+# Pixels of masks that are numbers at once: what bounds the memory that large images take.
+_PIXELS_AT_ONCE = 32_000_000
 # Width of the ring around a mask that counts as its surroundings, in pixels of the raster.
 _RING_PX = 5
 
@@ -176,5 +178,6 @@ def _on_raster(masks: Tensor, size: tuple[int, ...], edges: FloatArray) -> Tenso
     scaled = edges * np.array([width, height, width, height])
     left, top = (int(value) for value in np.minimum(scaled[:2].round(), [width - 1, height - 1]))
     right, bottom = (int(value) for value in np.maximum(scaled[2:].round(), [left + 1, top + 1]))
-    inside = functional.interpolate(masks[:, None].float(), size=(bottom - top, right - left), mode="area")
-    return functional.pad(inside, (left, width - right, top, height - bottom))
+    part, group = (bottom - top, right - left), max(1, _PIXELS_AT_ONCE // (masks.shape[1] * masks.shape[2]))
+    inside = [functional.interpolate(some[:, None].float(), part, mode="area") for some in masks.split(group)]
+    return functional.pad(torch.cat(inside), (left, width - right, top, height - bottom))

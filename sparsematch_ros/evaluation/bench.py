@@ -79,7 +79,7 @@ def run_bench(
         from sparsematch_ros.pipeline import Pipeline
 
         loaded.append(load_models(config))
-        return Pipeline(config, loaded[0])
+        return Pipeline(config, loaded[0], wait_for_device=True)
 
     line = measure_line(load, frames, options.warmup, options.repeat, with_target)
     line["refused_frames"] += unread

@@ -12,6 +12,7 @@ from sparsematch_ros.config import Config
 from sparsematch_ros.data import NANOSECONDS
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.matching import match_frames
+from sparsematch_ros.evaluation.pictures import draw_pictures
 from sparsematch_ros.evaluation.scores import (
     Scores,
     detection_scores,
@@ -27,6 +28,8 @@ from sparsematch_ros.media.outputs import Summary
 from sparsematch_ros.media.run import Perception, run_source
 
 FROM_RUN = ("seconds_per_frame", "prompts_per_frame", "frames", "refused_frames")
+# The stages that follow objects, whose time together `motion_matching_tracking_ms` gives.
+FOLLOWING = ("egomotion", "matching", "tracking")
 
 
 def open_evaluation(folder: Path, rate_hz: float | None = None) -> tuple[FolderSource, Frames]:
@@ -52,7 +55,7 @@ def open_evaluation(folder: Path, rate_hz: float | None = None) -> tuple[FolderS
 def evaluate_source(
     source: FolderSource, truth: Frames, pipeline: Perception, config: Config, out: Path, limit: int | None = None
 ) -> Scores:
-    """Run a folder, score the results and write `metrics.json` beside what `run` writes.
+    """Run a folder, score the results and write `metrics.json` and pictures beside what `run` writes.
 
     Args:
         source: the images.
@@ -68,11 +71,13 @@ def evaluate_source(
     """
     summary = run_source(source, pipeline, config, out, limit, "evaluate")
     entries = source.entries[:limit]
-    stamps_s = np.array([entry.stamp_ns for entry in entries]) / NANOSECONDS
-    interval_s = float(np.median(np.diff(stamps_s))) if len(stamps_s) > 1 else None
-    scores = score(truth, load_reported(out / "objects.jsonl"), [entry.index for entry in entries], interval_s)
+    times_s = {entry.index: entry.stamp_ns / NANOSECONDS for entry in entries}
+    steps_s = np.diff(list(times_s.values()))
+    reported = load_reported(out / "objects.jsonl")
+    scores = score(truth, reported, list(times_s), float(np.median(steps_s)) if len(steps_s) else None)
     metrics = _finish(scores, summary)
     write_json(out / "metrics.json", metrics)
+    draw_pictures(out, source, match_frames(truth, reported, times_s), times_s)
     return metrics
 
 
@@ -109,5 +114,8 @@ def print_scores(name: str, scores: Scores) -> None:
 
 
 def _finish(scores: Scores, summary: Summary) -> Scores:
-    figures = {key: rounded(value) if isinstance(value, float) else value for key, value in scores.items()}
-    return {**figures, **{key: summary[key] for key in FROM_RUN}}
+    spent = summary["stage_seconds_per_frame"]
+    following_ms = 1e3 * sum(spent.get(stage, 0.0) for stage in FOLLOWING)
+    figures = {**scores, "motion_matching_tracking_ms": following_ms}
+    plain = {key: rounded(value) if isinstance(value, float) else value for key, value in figures.items()}
+    return {**plain, **{key: summary[key] for key in FROM_RUN}}

@@ -55,7 +55,8 @@ def velocity_scores(matches: list[FrameMatches], interval_s: float | None) -> Sc
 
     Args:
         matches: of all frames.
-        interval_s: time between frames [s], for the floor of 1 px per interval; None where unknown.
+        interval_s: time between frames [s], for the floor of 1 px per interval and for errors in px a frame; None where
+            unknown.
 
     """
     pairs = [(item, item.velocity_px_s, true.velocity_px_s) for frame in matches for true, item in frame.hits]
@@ -66,10 +67,12 @@ def velocity_scores(matches: list[FrameMatches], interval_s: float | None) -> Sc
     relative = None
     if len(sizes) and interval_s:
         relative = float(np.median(sizes / np.maximum(true_speeds, 1.0 / interval_s)))
+    rmse = _rms(sizes)
     return {
-        "velocity_rmse_px_s": _rms(sizes),
+        "velocity_rmse_px_s": rmse,
+        "velocity_rmse_px_frame": rmse * interval_s if rmse is not None and interval_s else None,
         "velocity_relative_error": relative,
-        "bearing_rate_rmse_rad_s": _bearing_rate_rmse(matches),
+        **_bearing_rate_scores(matches),
         "nees_in_95": _nees_in_95(errors, [item for item, _, _ in known]),
     }
 
@@ -130,23 +133,28 @@ def _trackeval_data(matches: list[FrameMatches]) -> dict[str, object]:
     }
 
 
+def squared_distance(error: FloatArray, covariance: FloatArray | None) -> float | None:
+    """Give the squared Mahalanobis distance of an error `(2,)`; None where its covariance is unknown or singular."""
+    if covariance is None or not (covariance[0, 0] > 0 and np.linalg.det(covariance) > 0):
+        return None
+    return float(error @ np.linalg.solve(covariance, error))
+
+
 def _nees_in_95(errors: FloatArray, items: list[Sighting]) -> Score:
-    inside = [
-        float(error @ np.linalg.solve(item.velocity_covariance, error)) <= NEES_95
-        for error, item in zip(errors, items)
-        if item.velocity_covariance is not None and np.linalg.det(item.velocity_covariance) > 0
-    ]
+    distances = [squared_distance(error, item.velocity_covariance) for error, item in zip(errors, items)]
+    inside = [distance <= NEES_95 for distance in distances if distance is not None]
     return float(np.mean(inside)) if inside else None
 
 
-def _bearing_rate_rmse(matches: list[FrameMatches]) -> Score:
-    errors = [
-        float(np.linalg.norm(item.bearing_rate_rad_s - true.bearing_rate_rad_s))
-        for frame in matches
-        for true, item in frame.hits
-        if item.bearing_rate_rad_s is not None and true.bearing_rate_rad_s is not None
-    ]
-    return _rms(np.array(errors))
+def _bearing_rate_scores(matches: list[FrameMatches]) -> Scores:
+    """Give the RMS error of the bearing rate, and the median of |w - w*| / |w*| where the true one is not 0."""
+    pairs = [(item.bearing_rate_rad_s, true.bearing_rate_rad_s) for frame in matches for true, item in frame.hits]
+    known = [(own, true) for own, true in pairs if own is not None and true is not None]
+    errors = np.array([np.linalg.norm(own - true) for own, true in known])
+    sizes = np.array([np.linalg.norm(true) for _, true in known])
+    turning = sizes > 0
+    relative = float(np.median(errors[turning] / sizes[turning])) if turning.any() else None
+    return {"bearing_rate_rmse_rad_s": _rms(errors), "bearing_rate_relative_error": relative}
 
 
 def _rms(errors: FloatArray) -> Score:

@@ -13,6 +13,8 @@ _FORBIDDEN = 1e6
 # A tracked object is looked for within this many standard deviations of where it is expected.
 _GATE_SIGMA = 4.0
 _LEAST_GATE_PX = 3.0
+_SAME_PLACE_IOU = 0.4
+_TELLING_PX2 = 400.0
 
 
 def match_segments(
@@ -88,7 +90,9 @@ def _cost(
     )
     both_small = (previous.areas_px[:, None] < 200) & (current.areas_px[None] < 200)
     wrong_size = (ratio > np.log(config.max_area_ratio)) & ~both_small
-    unlike = np.where(np.isnan(cosines), False, cosines < config.min_cosine)
+    # The look of few pixels changes with what is around them: where one was expected it does not matter.
+    telling = (overlap < _SAME_PLACE_IOU) | (previous.areas_px >= _TELLING_PX2)[:, None]
+    unlike = np.where(np.isnan(cosines), False, cosines < config.min_cosine) & telling
     flux_ratio = np.abs(np.log(np.maximum(previous.fluxes, 1)[:, None] / np.maximum(current.fluxes, 1)[None]))
     unlike |= flux_ratio > np.log(config.max_flux_ratio)  # NaN, and so False, unless both are point sources.
     return np.where((distance > 1) | wrong_size | unlike, _FORBIDDEN, cost)

@@ -77,12 +77,22 @@ class FolderSource:
         """Read the images one by one."""
         for entry in self.entries:
             try:
-                image = self._read(entry.file)
-                check_size(image, self.camera)
+                frame = self.read(entry)
             except BadFrameError as error:
                 yield RefusedFrame(entry.index, entry.file.name, str(error))
             else:
-                yield Frame(entry.index, entry.stamp_ns, image, self.camera, entry.q_NC_xyzw)
+                yield frame
+
+    def read(self, entry: ImageFile) -> Frame:
+        """Read one of the entries.
+
+        Raises:
+            BadFrameError: where its image cannot be used.
+
+        """
+        image = self._read(entry.file)
+        check_size(image, self.camera)
+        return Frame(entry.index, entry.stamp_ns, image, self.camera, entry.q_NC_xyzw)
 
     def _side_file(self, name: str) -> Path | None:
         candidates = (self.frames_folder / name, self.frames_folder.parent / name)

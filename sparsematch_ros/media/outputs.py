@@ -16,7 +16,7 @@ from sparsematch_ros.media.figures import peak_memory_mb, rounded, write_json
 from sparsematch_ros.media.overlay import draw_overlay
 from sparsematch_ros.media.plots import plot_tracks
 from sparsematch_ros.media.progress import warn
-from sparsematch_ros.media.records import RecordWriter
+from sparsematch_ros.media.records import RecordWriter, prompt_record, write_lines
 from sparsematch_ros.media.sources import RefusedFrame
 from sparsematch_ros.media.tracks import gather_tracks, is_reported
 from sparsematch_ros.media.video import OverlayVideo
@@ -41,6 +41,7 @@ class RunOutputs:
         self.refusals: list[RefusedFrame] = []
         self._seconds: list[float] = []
         self._prompts: list[int] = []
+        self._encoded = 0
         self._stages: Counter[str] = Counter()
         self._reported: list[dict[str, Any]] = []
         self._last_image: NDArray[np.uint8] | None = None
@@ -48,6 +49,7 @@ class RunOutputs:
     def __enter__(self) -> RunOutputs:
         """Open the files."""
         self._records = self._stack.enter_context(RecordWriter(self._out))
+        self._asked = self._stack.enter_context((self._out / "prompts.jsonl").open("w", encoding="utf-8"))
         self._video = self._stack.enter_context(OverlayVideo(self._out / "overlay.mp4"))
         return self
 
@@ -60,11 +62,13 @@ class RunOutputs:
     def accept(self, result: FrameResult, seconds: float) -> None:
         """Add a frame's result, which took `seconds` of processing."""
         records = self._records.write(result)
+        write_lines(self._asked, [prompt_record(result)])
         self._video.write(result.frame.stamp_ns, draw_overlay(result))
         self._reported += [{**record, "mask": None} for record in records if is_reported(record)]
         self._last_image = result.frame.image
         self._seconds.append(seconds)
         self._prompts.append(len(result.prompts))
+        self._encoded += int(result.encoded)
         self._stages.update(result.seconds)
 
     def refuse(self, refused: RefusedFrame) -> None:
@@ -87,6 +91,7 @@ class RunOutputs:
             "seconds_per_frame": rounded(np.mean(self._seconds)) if frames else None,
             "seconds_per_frame_median": rounded(np.median(self._seconds)) if frames else None,
             "prompts_per_frame": rounded(np.mean(self._prompts)) if frames else None,
+            "frames_encoded": self._encoded,
             "stage_seconds_per_frame": {name: rounded(spent / frames) for name, spent in self._stages.items()},
             "peak_memory_mb": rounded(peak_memory_mb()),
         }

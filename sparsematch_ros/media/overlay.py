@@ -44,6 +44,7 @@ def draw_overlay(result: FrameResult) -> NDArray[np.uint8]:
     believed = [item for item in result.objects if item.state in (ObjectState.CONFIRMED, ObjectState.COASTING)]
     for item in sorted(believed, key=lambda entry: entry.reported):
         _draw_object(canvas, item)
+    _draw_regions(canvas, result)
     _draw_prompts(canvas, result)
     _draw_status(canvas, result)
     _draw_legend(canvas, result)
@@ -94,6 +95,14 @@ def _draw_velocity(canvas: Canvas, item: SpaceObject, colour: Colour) -> None:
     canvas.arrow(start, start + np.asarray(item.velocity_px_s) / speed * length, colour)
 
 
+def _draw_regions(canvas: Canvas, result: FrameResult) -> None:
+    """Frame the parts that SAM's encoder saw, where that was not the whole image."""
+    height, width = result.frame.size
+    for left, top, right, bottom in result.regions_xyxy_px:
+        if right - left < width or bottom - top < height:
+            canvas.dashed_rectangle((round(left), round(top), round(right) - 1, round(bottom) - 1), FAINT)
+
+
 def _draw_prompts(canvas: Canvas, result: FrameResult) -> None:
     for point, reason in zip(result.prompts.points_px, result.prompts.reasons):
         canvas.ring(point, PROMPT_COLOURS[PromptReason(int(reason))])
@@ -116,7 +125,9 @@ def _clock(result: FrameResult) -> str:
 def _draw_legend(canvas: Canvas, result: FrameResult) -> None:
     present = [PromptReason(int(reason)) for reason in np.unique(result.prompts.reasons)]
     entries = [(reason.name.lower().replace("_", " "), PROMPT_COLOURS[reason]) for reason in present]
-    canvas.panel_bottom("asked at:" if entries else "nothing asked", entries, "arrow: about 1 s of motion")
+    canvas.panel_bottom(
+        "asked at:" if entries else "nothing asked", entries, "dashed: seen by SAM, arrow: 1 s of motion"
+    )
 
 
 def _corners(item: SpaceObject) -> tuple[int, int, int, int]:

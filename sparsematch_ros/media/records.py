@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from sparsematch_ros.data import NANOSECONDS, FrameResult, Segments, SpaceObject
+from sparsematch_ros.data import NANOSECONDS, FrameResult, PromptReason, Segments, SpaceObject
 from sparsematch_ros.errors import SparsematchError
 
 Record = dict[str, Any]
@@ -47,6 +47,16 @@ def match_records(result: FrameResult) -> list[Record]:
     ]
 
 
+def prompt_record(result: FrameResult) -> Record:
+    """Write what was looked at in one frame, and why, as the record of `prompts.jsonl`."""
+    prompts = result.prompts
+    asked = [
+        {"reason": PromptReason(int(reason)).name.lower(), "point_px": plain(point), "box_xyxy_px": _known_box(box)}
+        for reason, point, box in zip(prompts.reasons, prompts.points_px, prompts.boxes_xyxy_px)
+    ]
+    return {**_place(result), "encoded_xyxy_px": plain(list(result.regions_xyxy_px)), "prompts": asked}
+
+
 class RecordWriter:
     """Writes both files of a run while it goes on; a context manager."""
 
@@ -69,8 +79,8 @@ class RecordWriter:
     def write(self, result: FrameResult) -> list[Record]:
         """Write one frame; gives the records of its objects."""
         objects = object_records(result)
-        _write_lines(self._objects, objects)
-        _write_lines(self._matches, match_records(result))
+        write_lines(self._objects, objects)
+        write_lines(self._matches, match_records(result))
         return objects
 
 
@@ -97,7 +107,8 @@ def _parse(path: Path, number: int, line: str) -> Record:
     return record
 
 
-def _write_lines(file: IO[str], records: list[Record]) -> None:
+def write_lines(file: IO[str], records: list[Record]) -> None:
+    """Write records, one JSON object a line."""
     for record in records:
         file.write(json.dumps(record, allow_nan=False) + "\n")
 
@@ -144,6 +155,10 @@ def _segment_record(which: str, segments: Segments, row: int) -> Record:
         f"{which}_centroid_px": plain(segments.centroids_px[row]),
         f"{which}_area_px": plain(segments.areas_px[row]),
     }
+
+
+def _known_box(box: NDArray[np.float64]) -> Any:
+    return plain(box) if np.isfinite(box).all() else None
 
 
 def plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS
@@ -74,8 +75,8 @@ class Flight:
             SparsematchError: where a mesh file cannot be read.
 
         """
-        self._scenario = scenario
         self._scene = Scene(scenario, seed)
+        self._scenario = self._scene.scenario
         self._recorder = TruthRecorder(self._scene)
         self._body = CameraBody(scenario.camera)
         self._waiting: deque[Command] = deque()
@@ -101,7 +102,8 @@ class Flight:
         self._pass_time(stamp)
         time_s = (stamp - START_NS) / NANOSECONDS
         q_NC = self._body.q_NC_xyzw
-        rendered = self._scene.render(time_s, q_NC)
+        turn_N_rad = self._body.omega_BN_N_rad_s * self._scenario.sensor.exposure_s
+        rendered = self._scene.render(time_s, q_NC, Rotation.from_quat(q_NC).inv().apply(turn_N_rad))
         truth = self._recorder.record(index, time_s, q_NC, rendered)
         stamped = [{**line, "stamp_s": stamp / NANOSECONDS} for line in truth]
         return Shot(index, stamp, self._body.q_NB_xyzw, q_NC, rendered, stamped)

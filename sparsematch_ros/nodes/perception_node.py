@@ -14,6 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from sparsematch_ros.config import Config, check_settings, setting
@@ -81,6 +82,7 @@ class PerceptionNode(LifecycleNode):
         self._worker: LatestWorker[Any] | None = None
         self._frames = 0
         self._make_publishers()
+        self.create_service(Trigger, "~/survey", self._on_survey)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self.publish_diagnostics, clock=steady)
         if self._settings.autostart:
@@ -94,6 +96,14 @@ class PerceptionNode(LifecycleNode):
         self._objects = publisher(SpaceObjectArray, "objects")
         self._overlay = publisher(Image, "overlay", sensor_data(self._settings.reliable))
         self._markers = publisher(MarkerArray, "markers")
+
+    def _on_survey(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Look at everything in the next image."""
+        response.success = self._worker is not None and self._pipeline is not None
+        response.message = "the next image is surveyed" if response.success else "the node is not active"
+        if self._pipeline is not None and response.success:
+            self._pipeline.request_survey()
+        return response
 
     def _start(self) -> None:
         """Go through configure and activate once; without a manager, failing means ending."""

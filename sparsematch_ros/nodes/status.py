@@ -11,7 +11,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
-from sparsematch_ros.data import FrameResult, ObjectState
+from sparsematch_ros.data import FrameResult, ObjectState, PromptReason
 
 
 @dataclass
@@ -29,6 +29,7 @@ class PerceptionStatus:
         without_attitude: processed images that had no attitude.
         seconds: total by stage [s].
         prompts: total.
+        encoded: images that SAM's encoder looked at.
         last: the last result, or None.
 
     """
@@ -44,6 +45,7 @@ class PerceptionStatus:
     seconds: Counter[str] = field(default_factory=Counter)
     total_s: float = 0.0
     prompts: int = 0
+    encoded: int = 0
     last: FrameResult | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,6 +58,7 @@ class PerceptionStatus:
             self.seconds.update(result.seconds)
             self.total_s += took_s
             self.prompts += len(result.prompts)
+            self.encoded += result.encoded
             self.last = result
 
     def add_problem(self, problem: str, *, own_fault: bool) -> None:
@@ -80,13 +83,16 @@ class PerceptionStatus:
 
 COUNTS = (
     "received", "processed", "dropped", "refused", "failed", "last_problem", "without_camera_info", "without_attitude",
+    "encoded",
 )  # fmt: skip
 
 
 def _last_values(result: FrameResult | None) -> dict[str, Any]:
     if result is None:
         return {}
+    reasons = Counter(PromptReason(int(reason)).name.lower() for reason in result.prompts.reasons)
     return {
+        "prompts": ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none",
         "background_method": result.motion.method,
         "background_valid": bool(result.motion.valid),
         "objects": len(result.objects),

@@ -140,7 +140,7 @@ class BatchedDecoder:
         count, length, _ = queries.shape
         asked = _split(forth.q_proj(queries + tokens).flatten(0, 1), forth.num_heads)
         read = functional.scaled_dot_product_attention(asked[None], keys[None], values[None])[0]
-        queries = layer.norm2(queries + forth.out_proj(_join(read)).reshape(count, length, -1))
+        queries = layer.norm2(queries + forth.out_proj(_join(read)).unflatten(0, (count, length)))
         queries = layer.norm3(queries + layer.mlp(queries))
         weights = self._first_back.shared_weights(queries_of_image, queries + tokens)
         seen = self._first_back.write(image.keys.expand(count, -1, -1), weights, queries)

@@ -34,3 +34,6 @@ class FullGridSegmenter:
 
     def request_survey(self) -> None:
         """Look at everything in the next frame, as in every frame."""
+
+    def reset(self) -> None:
+        """Forget all frames: none is remembered."""

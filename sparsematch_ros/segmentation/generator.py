@@ -33,6 +33,8 @@ from sparsematch_ros.segmentation.sam import Embedding, PromptedSam
 # but 0.1% of 3,600 masks of real frames.
 _STABILITY_MARGIN = 0.04
 _LEAST_CELLS = 150
+# Stability and boxes are measured in the image up to this side [px], whose pixels are finer than the decoder's by far.
+_MEASURED_PX = 1280
 # Pixels enlarged at once, so that the work stays in cache and memory stays bounded.
 _PIXELS_AT_ONCE = 4_000_000
 
@@ -115,9 +117,7 @@ class MaskGenerator:
         """
         size = (image.shape[0], image.shape[1])
         boxes, layers = generate_crop_boxes(size, self.config.crop_n_layers, self.config.crop_overlap_ratio)
-        places = [
-            self._grids[layer] * (box[2] - box[0], box[3] - box[1]) + box[:2] for box, layer in zip(boxes, layers)
-        ]
+        places = [self._places(box, layer) for box, layer in zip(boxes, layers)]
         if places_px is not None:
             places[0] = places_px
         crops = [self._crop(image, box, asked, survivors) for box, asked in zip(boxes, places)]
@@ -129,7 +129,7 @@ class MaskGenerator:
         masks = self._paint(joined.logits, owner, embeddings, size)
         generated = GeneratedMasks(
             masks,
-            joined.boxes,
+            joined.boxes if max(size) <= _MEASURED_PX else _boxes(masks),
             joined.scores,
             joined.stability,
             joined.points,
@@ -150,15 +150,17 @@ class MaskGenerator:
         embedding = self.sam.encode(image, (box[0], box[1], box[2], box[3]))
         tokens = int(np.prod(embedding.features.shape[2:]))
         whole = [0, 0, image.shape[1], image.shape[0]]
+
+        def ask(rows: slice) -> _Candidates:
+            if survivors:
+                return self._drawn(embedding, places[rows], -np.inf)
+            return self._filtered(embedding, places[rows], box, whole)
+
+        # Without a place the answer is that to no prompts.
+        found = _Candidates.join(self._batches.run(len(places), tokens, ask) or [ask(slice(0))])
         if survivors:
-            parts = self._batches.run(len(places), tokens, lambda rows: self._drawn(embedding, places[rows], -np.inf))
-            best = torch.cat([part.scores for part in parts]).topk(survivors).indices
-            return self._enlarged(embedding, _Candidates.join(parts).take(best)), embedding
-        threshold = self.config.pred_iou_thresh
-        parts = self._batches.run(
-            len(places), tokens, lambda rows: self._filtered(embedding, places[rows], threshold, box, whole)
-        )
-        found = _Candidates.join(parts)
+            best = found.scores.topk(min(survivors, len(found.scores))).indices
+            return self._enlarged(embedding, found.take(best)), embedding
         return found.take(nms(found.boxes.float(), found.scores, self.config.box_nms_thresh)), embedding
 
     def _drawn(self, embedding: Embedding, places: FloatArray, threshold: float) -> _Candidates:
@@ -172,12 +174,10 @@ class MaskGenerator:
         boxes = torch.zeros((len(scores), 4), dtype=torch.int64, device=self.sam.device)
         return _Candidates(logits, boxes, scores, torch.zeros_like(scores), points)
 
-    def _filtered(
-        self, embedding: Embedding, places: FloatArray, threshold: float, box: list[int], whole: list[int]
-    ) -> _Candidates:
+    def _filtered(self, embedding: Embedding, places: FloatArray, box: list[int], whole: list[int]) -> _Candidates:
         """Give the masks of some places that are sure, stable, and not cut by the border of their crop."""
         config = self.config
-        drawn = self._drawn(embedding, places, threshold)
+        drawn = self._drawn(embedding, places, config.pred_iou_thresh or -np.inf)  # 0: no threshold, as in SAM's own.
         coarse = self.sam.content(drawn.logits, embedding)
         doubtful = stability(coarse, config.stability_score_offset) < config.stability_score_thresh - _STABILITY_MARGIN
         large = (coarse > 0).flatten(1).sum(dim=1) >= _LEAST_CELLS
@@ -187,17 +187,20 @@ class MaskGenerator:
         return drawn.take(good)
 
     def _enlarged(self, embedding: Embedding, candidates: _Candidates) -> _Candidates:
-        """Measure stability and box of the masks as they are in the image."""
-        group = max(1, _PIXELS_AT_ONCE // int(np.prod(embedding.image_size)))
+        """Measure stability and box of the masks as they are in the image, or nearly so in a very large one."""
+        height, width = embedding.image_size
+        shrink = min(1.0, _MEASURED_PX / max(height, width))
+        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        group = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
         steady, boxes = [candidates.stability[:0]], [candidates.boxes[:0]]
         for logits in candidates.logits.split(group):
-            masks = self.sam.upsample(logits, embedding)
+            masks = self.sam.upsample(logits, embedding, size)
             steady.append(stability(masks, self.config.stability_score_offset))
             boxes.append(batched_mask_to_box(masks > 0))
+        scale = torch.tensor([width / size[1], height / size[0]] * 2, device=self.sam.device)
         corner = torch.tensor(embedding.corner_px * 2, device=self.sam.device)
-        return _Candidates(
-            candidates.logits, torch.cat(boxes) + corner, candidates.scores, torch.cat(steady), candidates.points
-        )
+        placed = (torch.cat(boxes) * scale).round().long() + corner
+        return replace(candidates, boxes=placed, stability=torch.cat(steady))
 
     def _between_crops(self, parts: list[_Candidates], crop_boxes: Tensor) -> tuple[_Candidates, Tensor]:
         """Drop what several crops found, for the smaller crop's; gives the rest and their rows."""
@@ -253,3 +256,9 @@ class MaskGenerator:
             points_px=found.points_px[kept],
             crop_boxes_xyxy_px=found.crop_boxes_xyxy_px[kept],
         )
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """Give the boxes of masks `(M, H, W)`, one by one since their coordinates take much more than they do."""
+    return torch.cat([torch.zeros((0, 4), dtype=torch.int64, device=masks.device),
+                      *(batched_mask_to_box(mask[None]) for mask in masks)])  # fmt: skip

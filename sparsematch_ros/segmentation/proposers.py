@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from sparsematch_ros.config import SegmentationConfig
@@ -18,6 +19,8 @@ _MOST_MOVING_REGIONS = 6
 _SAME_IOU = 0.3
 # The box of a prompt is widened by this share, since predictions and thresholds cut into the object.
 _MARGIN = 0.02
+# Under a dark sky an expected box with a smaller bright share is not asked.
+_LIT_SHARE = 0.1
 
 
 class Proposer:
@@ -36,7 +39,7 @@ class Proposer:
         self._unseen.move(motion.homography)
         if sky.dark and len(sky.boxes_xyxy_px) == 0:
             return _prompts(np.zeros((0, 2)), None, PromptReason.EXPECTED)
-        expected = self._expected(expectations, frame.size)
+        expected = _lit(self._expected(expectations, frame.size), sky)
         seen = join_prompts([self._motion(motion, frame.size), self._bright(sky)])
         expected, seen = _refresh(expected, seen)
         known = join_prompts([expected, seen])
@@ -67,11 +70,21 @@ class Proposer:
 
     def _sweep(self, frame: Frame, known: Prompts, most: int) -> Prompts:
         """Look where nothing has been looked at for long, the most textured places first."""
-        if most == 0 or self.config.sweep_points_per_side == 0:
-            return _prompts(np.zeros((0, 2)), None, PromptReason.SWEEP)
         places, textured = self._unseen.choose(frame.gray, known.boxes_xyxy_px, most)
         reasons = np.where(textured, int(PromptReason.TEXTURE), int(PromptReason.SWEEP))
         return replace(_prompts(places, None, PromptReason.SWEEP), reasons=reasons)
+
+
+def _lit(prompts: Prompts, sky: Sky) -> Prompts:
+    """Leave out what is expected where a dark sky shows nothing: SAM would answer with a piece of sky."""
+    if sky.silhouettes is None:
+        return prompts
+    total = cv2.integral(sky.silhouettes.astype(np.uint8))
+    left, top = np.floor(prompts.boxes_xyxy_px[:, :2]).astype(np.int64).T
+    right, bottom = np.ceil(prompts.boxes_xyxy_px[:, 2:]).astype(np.int64).T + 1
+    lit = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    extent = (right - left) * (bottom - top)
+    return _take(prompts, np.flatnonzero(lit >= _LIT_SHARE * extent))
 
 
 def _refresh(expected: Prompts, seen: Prompts) -> tuple[Prompts, Prompts]:
@@ -85,6 +98,10 @@ def _refresh(expected: Prompts, seen: Prompts) -> tuple[Prompts, Prompts]:
     overlap = box_iou(_widths(expected.boxes_xyxy_px), _widths(seen.boxes_xyxy_px))
     best = overlap.argmax(axis=1)
     measured = (overlap.max(axis=1) > _SAME_IOU) & (seen.reasons[best] == PromptReason.BRIGHT)
+    # A region that holds several expected objects is all of them together: each is asked for by its own box.
+    centres = (expected.boxes_xyxy_px[:, :2] + expected.boxes_xyxy_px[:, 2:]) / 2
+    held = np.array([inside_boxes(centres, box[None]).sum() for box in seen.boxes_xyxy_px])
+    measured &= held[best] < 2
     points, boxes = expected.points_px.copy(), expected.boxes_xyxy_px.copy()
     points[measured] = seen.points_px[best[measured]]
     boxes[measured] = seen.boxes_xyxy_px[best[measured]]

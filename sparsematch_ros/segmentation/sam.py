@@ -82,6 +82,8 @@ class PromptedSam:
         self.device = device
         self.input_size = int(sam.image_encoder.img_size)
         self.resizable = isinstance(sam.image_encoder, TinyVitEncoder)
+        if isinstance(sam.image_encoder, TinyVitEncoder):
+            sam.image_encoder.prepare(device)
         self._half = half_precision and device.type == "cuda"
         self._decoder = BatchedDecoder(sam.mask_decoder)
         self._positions = lru_cache(maxsize=8)(self._dense_positions)
@@ -158,13 +160,21 @@ class PromptedSam:
         return self.draw(embedding, answers, rows), answers.scores.float()
 
     @torch.inference_mode()
-    def upsample(self, logits: Tensor, embedding: Embedding) -> Tensor:
-        """Bring logits `(K, h, w)` to the part of the image, `(K, H, W)`, as `Sam.postprocess_masks` does."""
+    def upsample(self, logits: Tensor, embedding: Embedding, size: tuple[int, int] | None = None) -> Tensor:
+        """Bring logits `(K, h, w)` to the part of the image, `(K, H, W)`, as `Sam.postprocess_masks` does.
+
+        Args:
+            logits: at the decoder's resolution.
+            embedding: the part.
+            size: height and width of another raster over the same part; None for its pixels.
+
+        """
+        size = size or embedding.image_size
         if len(logits) == 0:
-            return logits.new_zeros((0, *embedding.image_size))
+            return logits.new_zeros((0, *size))
         height, width = embedding.input_size
         fine = functional.interpolate(logits[:, None], scale_factor=CELL, mode="bilinear")[..., :height, :width]
-        return functional.interpolate(fine, embedding.image_size, mode="bilinear")[:, 0]
+        return functional.interpolate(fine, size, mode="bilinear")[:, 0]
 
     @staticmethod
     def content(rasters: Tensor, embedding: Embedding) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import (
@@ -36,6 +37,9 @@ from sparsematch_ros.sky import Sky
 _PART_SHARE = 0.8
 # Under a dark sky a mask with a smaller bright share is a piece of sky.
 _LIT_SHARE = 0.25
+# A bright region is explained where masks hold this share of it; else its silhouette is a mask of this score.
+_EXPLAINED_SHARE = 0.3
+_SILHOUETTE_SCORE = 0.6
 # Masks are compared at no more than this many pixels a side.
 _COMPARED_PX = 1024
 
@@ -72,6 +76,9 @@ class Segmenter(Protocol):
     def request_survey(self) -> None:
         """Look at everything in the next frame."""
 
+    def reset(self) -> None:
+        """Forget all frames."""
+
 
 class AdaptiveSegmenter:
     """Asks SAM only where something is expected, moves, is bright or has not been looked at, and adds point sources."""
@@ -80,16 +87,26 @@ class AdaptiveSegmenter:
         """Take the model and the settings."""
         self.sam = sam
         self.config = config
-        self._proposer = Proposer(config)
         self._asker = PromptAsker(sam, config)
-        self._survey = SurveyClock(config)
+        self.reset()
         self._generator = MaskGenerator(
-            sam, replace(config, points_per_side=config.survey_points_per_side, crop_n_layers=0, min_mask_region_area=0)
+            sam,
+            replace(
+                config,
+                points_per_side=max(config.survey_points_per_side, 1),
+                crop_n_layers=0,
+                min_mask_region_area=0,
+            ),
         )
 
     def request_survey(self) -> None:
         """Look at everything in the next frame."""
         self._survey.request()
+
+    def reset(self) -> None:
+        """Forget what was looked at; the next frame is a first one."""
+        self._proposer = Proposer(self.config)
+        self._survey = SurveyClock(self.config)
 
     def segment(self, frame: Frame, motion: EgoMotion, sky: Sky, expectations: Expectations) -> Segmentation:
         """Find the segments of a frame; without a prompt the encoder does not run."""
@@ -103,8 +120,9 @@ class AdaptiveSegmenter:
             prompts = join_prompts([prompts, grid_prompts(places)])
         else:
             found, embeddings = self._asked(question)
-        if sky.silhouettes is not None:
-            found = self._lit_only(found, sky.silhouettes)
+        if sky.silhouettes is not None and sky.region_labels is not None:
+            found = self._one_for_each([self._lit_only(found, sky.silhouettes)], frame.size)
+            found = MaskRows.join([found, self._unexplained(found, sky.silhouettes, sky.region_labels)])
         points = select_point_sources(sky, expectations, frame.size, self.config)
         segments, owners = assemble(found, sky, points, motion)
         return Segmentation(segments, prompts, tuple(embeddings), owners)
@@ -159,7 +177,7 @@ class AdaptiveSegmenter:
         found = MaskRows.join([MaskRows.empty(size, self.sam.device), *parts])
         bare = torch.tensor([PromptReason.SWEEP, PromptReason.TEXTURE, PromptReason.GRID], device=self.sam.device)
         targeted = ~torch.isin(found.reasons, bare.float())
-        ranks = targeted.float() * 1e9 + found.masks.flatten(1).sum(dim=1) * found.scores
+        ranks = targeted.double() * 1e9 + found.masks.flatten(1).sum(dim=1) * found.scores
         step = -(-max(size) // _COMPARED_PX)
         kept = keep_strongest(found.masks[:, ::step, ::step], ranks, self.config.box_nms_thresh, _PART_SHARE)
         return found.take(kept)
@@ -170,3 +188,20 @@ class AdaptiveSegmenter:
         areas = sharp.flatten(1).sum(dim=1)
         kept = (lit_shares >= _LIT_SHARE) & (areas >= self.config.point_source_max_px)
         return replace(rows, masks=sharp).take(kept)
+
+    def _unexplained(self, rows: MaskRows, silhouettes: BoolArray, labels: NDArray[np.int32]) -> MaskRows:
+        """Give the silhouettes of bright regions that no mask holds: SAM was not asked there, or gave nothing."""
+        covered = rows.masks.any(dim=0).cpu().numpy()
+        shown = np.where(silhouettes, labels, 0)
+        extent = np.bincount(shown.ravel(), minlength=labels.max() + 1)
+        explained = np.bincount(shown[covered], minlength=len(extent))
+        missing = np.flatnonzero((explained < _EXPLAINED_SHARE * extent) & (extent > 0))
+        missing = missing[missing > 0]
+        device = self.sam.device
+        raster = torch.from_numpy(np.ascontiguousarray(shown)).to(device)
+        masks = raster[None] == torch.as_tensor(missing, device=device)[:, None, None]
+        column = torch.ones(len(missing), device=device)
+        # They come from no encoding; the first stands in for those that look one up.
+        return MaskRows(
+            masks, _SILHOUETTE_SCORE * column, column, column * float(PromptReason.BRIGHT), column.long() * 0
+        )

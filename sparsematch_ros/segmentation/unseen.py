@@ -40,6 +40,8 @@ class UnseenPlaces:
             `(K, 2)` places [px], and `(K,)` whether each stands out by its texture.
 
         """
+        if most == 0 or self._side == 0:
+            return np.zeros((0, 2)), np.zeros(0, dtype=bool)
         size = np.array(gray.shape[::-1], dtype=np.float64)
         grid = build_point_grid(self._side) * size
         free = np.flatnonzero(~inside_boxes(grid, covered_xyxy_px))

@@ -7,7 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.simulation.scenario import CameraSpec
+from sparsematch_ros.simulation.camera_specs import CameraSpec
+from sparsematch_ros.simulation.motion import body_rate_rad_s, planned_attitude
 
 # Internal step: short enough that the braking curve is followed to a thousandth of a degree.
 STEP_S = 0.01
@@ -19,7 +20,7 @@ def _clip_norm(vector: FloatArray, limit: float) -> FloatArray:
 
 
 class CameraBody:
-    """Attitude of the body B in N. Without a request it follows the scenario's programme, but without its jitter.
+    """Attitude of the body B in N. Without a request it follows the scenario's programme, but not its small shaking.
 
     Attributes:
         omega_BN_N_rad_s: `(3,)` angular velocity, in N.
@@ -33,6 +34,9 @@ class CameraBody:
         self._rotation_BC = Rotation.from_quat(spec.q_BC_xyzw)
         rotation_NC = Rotation.from_quat(spec.attitude.q_NB_xyzw)
         self._rotation_NB = rotation_NC * self._rotation_BC.inv()
+        # Followed until something else is asked; None where the rate is constant and needs no looking up.
+        self._programme = spec.attitude if spec.attitude.turns else None
+        self._time_s = 0.0
         self._target_NB = self._rotation_NB
         self._target_omega_N: FloatArray = rotation_NC.apply(np.radians(spec.attitude.rate_deg_s))
         self.omega_BN_N_rad_s: FloatArray = _clip_norm(self._target_omega_N, self._max_rate)
@@ -71,6 +75,7 @@ class CameraBody:
                 f"attitude {quaternion.tolist()} turning with {omega.tolist()} rad/s cannot be followed: "
                 "both must be finite and the quaternion not zero"
             )
+        self._programme = None
         self._target_NB = Rotation.from_rotvec(omega * age_s) * Rotation.from_quat(quaternion)
         self._target_omega_N = omega
 
@@ -93,11 +98,20 @@ class CameraBody:
 
     def _small_step(self, dt_s: float) -> None:
         wanted = _clip_norm(self._wanted_omega(dt_s), self._max_rate)
-        self._target_NB = Rotation.from_rotvec(self._target_omega_N * dt_s) * self._target_NB
+        self._move_target(dt_s)
         before = self.omega_BN_N_rad_s
         after = before + _clip_norm(wanted - before, self._max_acceleration * dt_s)
         self.omega_BN_N_rad_s = after
         self._rotation_NB = Rotation.from_rotvec((before + after) / 2 * dt_s) * self._rotation_NB
+
+    def _move_target(self, dt_s: float) -> None:
+        self._time_s += dt_s
+        if self._programme is None:
+            self._target_NB = Rotation.from_rotvec(self._target_omega_N * dt_s) * self._target_NB
+            return
+        rotation_NC = planned_attitude(self._programme, self._time_s)
+        self._target_NB = rotation_NC * self._rotation_BC.inv()
+        self._target_omega_N = rotation_NC.apply(body_rate_rad_s(self._programme, self._time_s))
 
     def _wanted_omega(self, dt_s: float) -> FloatArray:
         """Give the target's rate, and on top the fastest closing rate about the eigenaxis that can still be braked."""

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.data import FloatArray
-from sparsematch_ros.simulation.pixels import PixelBox
+from sparsematch_ros.simulation.pixels import Disc, PixelBox, weighted_centre
 
 # An object owns the pixels of which it fills at least half.
 OWNED = 0.5
+# Pixels that are uniform inside tell a centre no better than this; less than it does not move a known one.
+RASTER_ERROR_PX = 0.02
 
 
 class Canvas:
@@ -30,7 +32,7 @@ class Canvas:
         self._free: NDArray[np.float32] = np.ones((height, width), dtype=np.float32)
 
     def add(
-        self, number: int, box: PixelBox, coverage: FloatArray, light_e: FloatArray, centre_px: FloatArray | None = None
+        self, number: int, box: PixelBox, coverage: FloatArray, light_e: FloatArray, disc: Disc | None = None
     ) -> None:
         """Draw an object over what nearer ones leave free.
 
@@ -39,7 +41,7 @@ class Canvas:
             box: the pixels that the arrays are about.
             coverage: `(h, w)` share of each pixel that the object fills.
             light_e: `(h, w, 3)` its electrons, coverage already in them.
-            centre_px: `(2,)` true centroid where it is known better than from the pixels.
+            disc: the disc of a point object, whose centre is known better than from the pixels.
 
         """
         where = box.slices
@@ -47,12 +49,14 @@ class Canvas:
         visible = coverage * free
         self.light_e[where] += light_e * free[..., None]
         owned = (visible >= OWNED) & (self.labels[where] == 0)
-        if centre_px is not None and not owned.any():
-            owned = self._nearest(box, centre_px, free)
+        if disc is not None and not owned.any():
+            owned = self._nearest(box, disc.centre_px, free)
         self.labels[where][owned] = number
         self._free[where] = free * (1 - coverage)
         if owned.any():
-            self.centroids_px[number] = centre_px if centre_px is not None else _centroid(box, visible * owned)
+            self.centroids_px[number] = (
+                weighted_centre(box, visible * owned) if disc is None else _visible_centre(disc, visible)
+            )
 
     def add_background(self, light_e: FloatArray, transmission: FloatArray) -> None:
         """Draw something behind all objects that fills the picture: `(H * W, 3)` and `(H * W,)`."""
@@ -75,8 +79,13 @@ class Canvas:
         return np.asarray((grid_x == x) & (grid_y == y) & (free >= OWNED))
 
 
-def _centroid(box: PixelBox, weights: FloatArray) -> FloatArray:
-    """Give the weighted mean pixel `(2,)`."""
-    grid_y, grid_x = np.mgrid[box.top : box.bottom, box.left : box.right]
-    total = weights.sum()
-    return np.array([(grid_x * weights).sum(), (grid_y * weights).sum()]) / total
+def _visible_centre(disc: Disc, visible: FloatArray) -> FloatArray:
+    """Give the centre `(2,)` of what shows of a disc: the whole one's, moved as the pixels' mean moves.
+
+    Args:
+        disc: the disc.
+        visible: `(h, w)` share of its pixels that shows.
+
+    """
+    moved = weighted_centre(disc.box, visible) - disc.raster_centre_px
+    return disc.centre_px + moved if np.abs(moved).max() > RASTER_ERROR_PX else disc.centre_px

@@ -27,18 +27,19 @@ def simulate(scenario: str, out: Path, seed: int = 0, frames: int | None = None)
     Args:
         scenario: name or YAML file.
         out: folder.
-        seed: of stars, noise, clouds and jitter.
+        seed: of all that is random: stars, noise, times, and what the scenario varies from flight to flight.
         frames: how many; None for the scenario's own number.
 
     Raises:
         SparsematchError: where the scenario is wrong or `out` holds frames that are not an earlier flight's.
 
     """
-    flight = load_scenario(scenario)
-    count = flight.frames if frames is None else frames
+    plan = load_scenario(scenario)
+    count = plan.frames if frames is None else frames
     if count < 1:
         raise SparsematchError(f"frames {count}: must be at least 1")
-    scene = Scene(flight, seed)
+    scene = Scene(plan, seed)
+    flight = scene.scenario
     _prepare(out)
     write_camera(out / "camera.yaml", scene.camera, flight.name)
     # Marks the folder as a flight's from the first frame on.
@@ -49,7 +50,7 @@ def simulate(scenario: str, out: Path, seed: int = 0, frames: int | None = None)
     for index in track(range(count), description=f"simulate {flight.name}"):
         time_s = flight.time_s(index)
         attitude = scene.programme(time_s)
-        rendered = scene.render(time_s, attitude)
+        rendered = scene.render(time_s, attitude, scene.programme_turn(time_s))
         name = f"{index:06d}.png"
         _write_image(out / "frames" / name, np.ascontiguousarray(rendered.image[..., ::-1]))
         _write_image(out / "masks" / name, rendered.labels)

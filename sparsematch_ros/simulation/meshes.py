@@ -15,7 +15,7 @@ from trimesh import Trimesh as Mesh
 
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.simulation.scenario import MeshSpec
+from sparsematch_ros.simulation.object_specs import MeshSpec
 
 
 @dataclass(frozen=True)

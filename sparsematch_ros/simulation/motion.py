@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.data import FloatArray
-from sparsematch_ros.simulation.scenario import AttitudeSpec, MotionSpec, Scenario
+from sparsematch_ros.simulation.object_specs import AttitudeSpec, MotionSpec, ShakeSpec
+from sparsematch_ros.simulation.scenario import Scenario
+
+# Enough sinusoids that their sum is close to Gaussian.
+SHAKE_TONES = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +40,24 @@ def orbit_rotation(orbit_rate_rad_s: float, time_s: float) -> Rotation:
 def position_velocity(spec: MotionSpec, orbit_rate_rad_s: float, time_s: float) -> tuple[FloatArray, FloatArray]:
     """Give position [m] and velocity [m/s] in N, each `(3,)`."""
     position, velocity = np.array(spec.position_m), np.array(spec.velocity_m_s)
+    if spec.kind == "path":
+        return _path(spec, time_s)
     if spec.kind == "constant_velocity":
         return position + velocity * time_s, velocity
     position_H, velocity_H = _clohessy_wiltshire(position, velocity, orbit_rate_rad_s, time_s)
     rotation = orbit_rotation(orbit_rate_rad_s, time_s)
     omega_H = np.array([0.0, 0.0, orbit_rate_rad_s])
     return rotation.apply(position_H), rotation.apply(velocity_H + np.cross(omega_H, position_H))
+
+
+def _path(spec: MotionSpec, time_s: float) -> tuple[FloatArray, FloatArray]:
+    """Follow the spline: it starts with the given velocity and ends without acceleration."""
+    times_s = [0.0, *(waypoint.time_s for waypoint in spec.waypoints)]
+    places = np.array([spec.position_m, *(waypoint.position_m for waypoint in spec.waypoints)])
+    spline = CubicSpline(times_s, places, bc_type=((1, np.array(spec.velocity_m_s)), (2, np.zeros(3))))
+    inside_s = min(time_s, times_s[-1])
+    velocity = spline(inside_s, 1)
+    return spline(inside_s) + velocity * (time_s - inside_s), velocity
 
 
 def _clohessy_wiltshire(r: FloatArray, v: FloatArray, n: float, t: float) -> tuple[FloatArray, FloatArray]:
@@ -64,12 +81,55 @@ def _clohessy_wiltshire(r: FloatArray, v: FloatArray, n: float, t: float) -> tup
 
 
 def attitude(spec: AttitudeSpec, time_s: float, seed: int = 0) -> Rotation:
-    """Give R_NB at a time: constant body rate, with the jitter of that time where the programme has any."""
-    turned = Rotation.from_quat(spec.q_NB_xyzw) * Rotation.from_rotvec(np.radians(spec.rate_deg_s) * time_s)
+    """Give R_NB at a time: the plan, with the shake and the jitter of that time where the programme has any."""
+    turned = _shaken_attitude(spec, time_s, seed)
     if spec.jitter_deg == 0:
         return turned
     rng = np.random.default_rng([seed, 1, round(time_s * 1e9)])
     return turned * Rotation.from_rotvec(np.radians(rng.normal(0, spec.jitter_deg, 3)))
+
+
+def planned_attitude(spec: AttitudeSpec, time_s: float) -> Rotation:
+    """Give R_NB at a time without anything random: one constant body rate after the other."""
+    rotation = Rotation.from_quat(spec.q_NB_xyzw)
+    starts = [0.0, *(turn.start_s for turn in spec.turns)]
+    rates = [spec.rate_deg_s, *(turn.rate_deg_s for turn in spec.turns)]
+    for start_s, end_s, rate_deg_s in zip(starts, [*starts[1:], np.inf], rates):
+        # Before time 0 the first rate counts too: an exposure may begin there.
+        duration_s = min(time_s, end_s) - start_s
+        rotation = rotation * Rotation.from_rotvec(np.radians(rate_deg_s) * duration_s)
+        if time_s <= end_s:
+            break
+    return rotation
+
+
+def body_rate_rad_s(spec: AttitudeSpec, time_s: float) -> FloatArray:
+    """Give the planned rate `(3,)` at a time, in the body's own axes."""
+    begun = [turn.rate_deg_s for turn in spec.turns if turn.start_s <= time_s]
+    return np.radians(begun[-1] if begun else spec.rate_deg_s)
+
+
+def turn_within(spec: AttitudeSpec, time_s: float, duration_s: float, seed: int = 0) -> FloatArray:
+    """Give the rotation vector `(3,)` [rad] of the turn during an exposure about `time_s`, in the body's own axes.
+
+    Plan and shake make it; jitter has no course within an exposure.
+    """
+    begin, end = (_shaken_attitude(spec, time_s + sign * duration_s / 2, seed) for sign in (-1, 1))
+    return (begin.inv() * end).as_rotvec()
+
+
+def _shaken_attitude(spec: AttitudeSpec, time_s: float, seed: int) -> Rotation:
+    planned = planned_attitude(spec, time_s)
+    return planned if spec.shake is None else planned * Rotation.from_rotvec(_shake_rad(spec.shake, time_s, seed))
+
+
+def _shake_rad(spec: ShakeSpec, time_s: float, seed: int) -> FloatArray:
+    """Give the shake's rotation vector `(3,)`: sinusoids of random frequencies in the band and random phases."""
+    rng = np.random.default_rng([seed, 8])
+    frequencies_hz = rng.uniform(spec.low_hz, spec.high_hz, (SHAKE_TONES, 3))
+    phases = rng.uniform(0, 2 * np.pi, (SHAKE_TONES, 3))
+    tones = np.sin(2 * np.pi * frequencies_hz * time_s + phases)
+    return np.asarray(np.radians(spec.rms_deg) * np.sqrt(2 / SHAKE_TONES) * tones.sum(axis=0))
 
 
 def object_states(scenario: Scenario, time_s: float) -> tuple[BodyState, ...]:

@@ -101,17 +101,44 @@ class PixelRays:
         return fine.reshape(-1, 3), samples
 
 
-def disc_coverage(
-    centre_px: FloatArray, diameter_px: float, width: int, height: int
-) -> tuple[PixelBox | None, FloatArray]:
-    """Give the box of a disc's pixels (None outside the image) and the share `(h, w)` of each that it fills."""
+@dataclass(frozen=True, eq=False)
+class Disc:
+    """A small disc on the image.
+
+    Attributes:
+        box: its pixels in the image.
+        coverage: `(h, w)` share of each of these pixels that it fills.
+        centre_px: `(2,)` of the whole disc.
+        raster_centre_px: `(2,)` the same as pixels that are uniform inside give it.
+
+    """
+
+    box: PixelBox
+    coverage: FloatArray
+    centre_px: FloatArray
+    raster_centre_px: FloatArray
+
+
+def disc_coverage(centre_px: FloatArray, diameter_px: float, width: int, height: int) -> Disc | None:
+    """Lay a disc on the image's pixels; None where it is outside."""
     radius = diameter_px / 2
-    box = clipped_box(centre_px - radius - 1, centre_px + radius + 1, width, height)
+    low, high = centre_px - radius - 1, centre_px + radius + 1
+    box = clipped_box(low, high, width, height)
     if box is None:
-        return None, np.zeros((0, 0))
+        return None
+    (left, top), (right, bottom) = np.floor(low).astype(int), np.ceil(high).astype(int) + 1
     samples = 16
     offsets = (np.arange(samples) + 0.5) / samples - 0.5
-    x = (np.arange(box.left, box.right)[:, None] + offsets).ravel() - centre_px[0]
-    y = (np.arange(box.top, box.bottom)[:, None] + offsets).ravel() - centre_px[1]
+    x = (np.arange(left, right)[:, None] + offsets).ravel() - centre_px[0]
+    y = (np.arange(top, bottom)[:, None] + offsets).ravel() - centre_px[1]
     inside = x[None, :] ** 2 + y[:, None] ** 2 <= radius**2
-    return box, inside.reshape(box.height, samples, box.width, samples).mean(axis=(1, 3))
+    whole = inside.reshape(bottom - top, samples, right - left, samples).mean(axis=(1, 3))
+    seen = whole[box.top - top : box.bottom - top, box.left - left : box.right - left]
+    return Disc(box, seen, centre_px, weighted_centre(PixelBox(left, top, right, bottom), whole))
+
+
+def weighted_centre(box: PixelBox, weights: FloatArray) -> FloatArray:
+    """Give the weighted mean `(2,)` of a box's pixels, by weights `(h, w)`."""
+    grid_y, grid_x = np.mgrid[box.top : box.bottom, box.left : box.right]
+    total = weights.sum()
+    return np.array([(grid_x * weights).sum(), (grid_y * weights).sum()]) / total

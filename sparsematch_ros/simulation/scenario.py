@@ -12,146 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.simulation.strict_yaml import Checked, load_strict, one_of, within
+from sparsematch_ros.simulation.camera_specs import CameraSpec, FaultsSpec, SensorSpec, TimingSpec
+from sparsematch_ros.simulation.object_specs import CloudSpec, ObjectSpec, Vector3
+from sparsematch_ros.simulation.strict_yaml import Checked, load_strict, within
+from sparsematch_ros.simulation.timing import frame_tick
 
-Vector3 = tuple[float, float, float]
-Quaternion = tuple[float, float, float, float]
-
-MODELS = ("satellite", "cubesat", "rocket_body", "box", "sphere")
 SHARE_FOLDER = Path("share") / "sparsematch_ros"
-
-
-@dataclass(frozen=True)
-class MotionSpec(Checked):
-    """How an object's centre moves.
-
-    Attributes:
-        kind: constant_velocity in N, or clohessy_wiltshire in the Hill frame of the scenario's orbit, whose axes are
-            x radial, y along track, z cross track, and which coincides with N at time 0.
-        position_m: at time 0, in N or Hill axes.
-        velocity_m_s: at time 0, in N, or relative to the turning Hill frame.
-
-    """
-
-    position_m: Vector3
-    velocity_m_s: Vector3 = (0.0, 0.0, 0.0)
-    kind: str = one_of("constant_velocity", "clohessy_wiltshire", default="constant_velocity")
-
-
-@dataclass(frozen=True)
-class AttitudeSpec(Checked):
-    """Attitude of a body B (an object, or the camera's optical frame) that turns at a constant rate in its own axes.
-
-    Attributes:
-        q_NB_xyzw: at time 0; need not be normalised.
-        rate_deg_s: constant body rate, in B.
-        jitter_deg: standard deviation an axis of a random attitude error, new in every frame.
-
-    """
-
-    q_NB_xyzw: Quaternion = (0.0, 0.0, 0.0, 1.0)
-    rate_deg_s: Vector3 = (0.0, 0.0, 0.0)
-    jitter_deg: float = within(minimum=0.0, maximum=10.0, default=0.0)
-
-    def __post_init__(self) -> None:
-        """Check that the quaternion is one."""
-        super().__post_init__()
-        if not np.linalg.norm(self.q_NB_xyzw) > 1e-6:
-            raise SparsematchError(f"q_NB_xyzw: {list(self.q_NB_xyzw)} has no direction, expected a quaternion")
-
-
-@dataclass(frozen=True)
-class MeshSpec(Checked):
-    """A body with a surface.
-
-    Attributes:
-        model: a built-in model; ignored where `file` is given.
-        file: a mesh file that trimesh reads, relative to the scenario's folder; empty for none.
-        size_m: the longest side of the bounding box; 0 keeps the model's own size.
-        albedo: of a file without colours, and of the box and sphere, red, green, blue.
-
-    """
-
-    model: str = one_of(*MODELS, default="satellite")
-    file: str = ""
-    size_m: float = within(minimum=0.0, maximum=1e5, default=0.0)
-    albedo: Vector3 = within(minimum=0.0, maximum=1.0, default=(0.6, 0.6, 0.6))
-
-
-@dataclass(frozen=True)
-class PointSpec(Checked):
-    """A body too small to show a shape: a uniform disc of a given brightness, blurred by the optics.
-
-    Attributes:
-        diameter_px: of the disc before the point-spread function.
-        signal_to_noise: flux over its noise in a matched aperture; 0 where `flux_e` is given.
-        flux_e: electrons in one exposure and channel; 0 where `signal_to_noise` is given.
-
-    """
-
-    diameter_px: float = within(above=0.0, maximum=30.0, default=3.0)
-    signal_to_noise: float = within(minimum=0.0, maximum=1e4, default=0.0)
-    flux_e: float = within(minimum=0.0, maximum=1e9, default=0.0)
-
-    def __post_init__(self) -> None:
-        """Check that there is one brightness."""
-        super().__post_init__()
-        if (self.signal_to_noise > 0) == (self.flux_e > 0):
-            raise SparsematchError("signal_to_noise: exactly one of signal_to_noise and flux_e must be above 0")
-
-
-@dataclass(frozen=True)
-class ObjectSpec(Checked):
-    """One object: exactly one of `mesh` and `point`."""
-
-    name: str
-    motion: MotionSpec
-    attitude: AttitudeSpec = AttitudeSpec()
-    mesh: MeshSpec | None = None
-    point: PointSpec | None = None
-
-    def __post_init__(self) -> None:
-        """Check that there is one look."""
-        super().__post_init__()
-        if (self.mesh is None) == (self.point is None):
-            raise SparsematchError(f"mesh: object '{self.name}' must have exactly one of mesh and point")
-        if self.attitude.jitter_deg:
-            raise SparsematchError(f"attitude.jitter_deg: object '{self.name}' cannot jitter, only the camera can")
-
-
-@dataclass(frozen=True)
-class SensorSpec(Checked):
-    """From light to numbers.
-
-    Attributes:
-        exposure_s: integration time; motion within it is not drawn.
-        psf_sigma_px: width of the point-spread function's Gaussian core.
-        halo_fraction: share of the light in a wide halo around the core.
-        halo_sigma_px: width of the halo.
-        read_noise_e: standard deviation of a pixel's read noise.
-        dark_e_s: dark current and sky background a pixel.
-        saturation_e: electrons that give 255.
-        black_level: grey level of no light.
-        gamma: grey = 255 * (light / saturation)^(1 / gamma); 1 is a linear sensor.
-        white_e_s: from a pixel filled by a white diffuse surface that faces the Sun.
-        magnitude_zero_e_s: from a star of magnitude 0, all its pixels together. Real cameras see sunlit surfaces far
-            brighter beside the stars than 8 bits can hold; scenarios choose both figures so that both show.
-
-    """
-
-    exposure_s: float = within(above=0.0, maximum=100.0, default=0.02)
-    psf_sigma_px: float = within(minimum=0.2, maximum=10.0, default=0.8)
-    halo_fraction: float = within(minimum=0.0, maximum=0.5, default=0.03)
-    halo_sigma_px: float = within(minimum=0.2, maximum=50.0, default=5.0)
-    read_noise_e: float = within(minimum=0.0, maximum=1e5, default=15.0)
-    dark_e_s: float = within(minimum=0.0, maximum=1e7, default=500.0)
-    saturation_e: float = within(above=0.0, maximum=1e7, default=4000.0)
-    black_level: float = within(minimum=0.0, maximum=100.0, default=4.0)
-    gamma: float = within(minimum=0.5, maximum=4.0, default=1.0)
-    white_e_s: float = within(minimum=0.0, maximum=1e9, default=250000.0)
-    magnitude_zero_e_s: float = within(minimum=0.0, maximum=1e12, default=4e6)
 
 
 @dataclass(frozen=True)
@@ -185,55 +52,29 @@ class EarthSpec(Checked):
 
 
 @dataclass(frozen=True)
-class SlewSpec(Checked):
-    """What the spacecraft that carries the camera can do in a closed loop."""
+class VariationSpec(Checked):
+    """How far seeds other than 0 depart from the scenario as it is written, which is seed 0's flight.
 
-    max_rate_deg_s: float = within(above=0.0, maximum=180.0, default=2.0)
-    max_acceleration_deg_s2: float = within(above=0.0, maximum=1000.0, default=1.0)
-
-
-@dataclass(frozen=True)
-class CameraSpec(Checked):
-    """The camera and the spacecraft that carries it.
+    Angles are uniform up to the one given, either way; axes are random. The first two turn all objects as one about the
+    camera, with their velocities and attitudes, so that who hides whom stays as it is. The others are drawn for each
+    object by itself. Objects of the cloud are random anyway, and only turn with the rest.
 
     Attributes:
-        attitude: programme of the optical frame C in N (its `q_NB_xyzw` is q_NC) when nothing else commands it.
-        q_BC_xyzw: rotation from the optical frame to the spacecraft's body frame.
-        motion: of the camera's centre of projection.
-        distortion: coefficients in OpenCV's order; empty for none.
+        tilt_deg: turn about an axis across the boresight.
+        roll_deg: turn about the boresight.
+        offset_deg: change of an object's direction as seen from the camera.
+        heading_deg: change of the direction of its velocity; paths keep theirs.
+        speed_share: change of its speed, as a share of it; paths keep theirs.
+        attitude_deg: change of its attitude.
 
     """
 
-    width_px: int = within(minimum=16, maximum=8192, default=640)
-    height_px: int = within(minimum=16, maximum=8192, default=480)
-    horizontal_fov_deg: float = within(above=0.0, maximum=150.0, default=40.0)
-    distortion_model: str = one_of("plumb_bob", "rational_polynomial", "equidistant", default="plumb_bob")
-    distortion: tuple[float, ...] = ()
-    motion: MotionSpec = MotionSpec(position_m=(0.0, 0.0, 0.0))
-    attitude: AttitudeSpec = AttitudeSpec()
-    q_BC_xyzw: Quaternion = (0.0, 0.0, 0.0, 1.0)
-    slew: SlewSpec = SlewSpec()
-
-    def __post_init__(self) -> None:
-        """Check that the coefficients fit their model."""
-        super().__post_init__()
-        counts = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (4,)}[self.distortion_model]
-        if len(self.distortion) not in counts:
-            wanted = " or ".join(str(count) for count in counts)
-            raise SparsematchError(
-                f"distortion: {len(self.distortion)} coefficients, {self.distortion_model} has {wanted}"
-            )
-
-    def model(self) -> CameraModel:
-        """Build the intrinsics."""
-        ideal = CameraModel.from_fov(self.width_px, self.height_px, self.horizontal_fov_deg)
-        return CameraModel(
-            self.width_px,
-            self.height_px,
-            ideal.matrix,
-            np.array(self.distortion, dtype=np.float64),
-            self.distortion_model,
-        )
+    tilt_deg: float = within(minimum=0.0, maximum=90.0, default=0.0)
+    roll_deg: float = within(minimum=0.0, maximum=180.0, default=0.0)
+    offset_deg: float = within(minimum=0.0, maximum=90.0, default=0.0)
+    heading_deg: float = within(minimum=0.0, maximum=180.0, default=0.0)
+    speed_share: float = within(minimum=0.0, maximum=0.9, default=0.0)
+    attitude_deg: float = within(minimum=0.0, maximum=180.0, default=0.0)
 
 
 @dataclass(frozen=True)
@@ -244,6 +85,11 @@ class Scenario(Checked):
         sun: direction to the Sun in N; need not be normalised.
         ambient: light on faces turned from the Sun, in units of sunlight.
         orbit_rate_rad_s: mean motion of the reference orbit, about +z of N; 0 for none.
+        timing: irregular times of the images; None for every tick of the clock.
+        faults: what the sensor makes up; None for nothing.
+        cloud: many small objects beside the others.
+        variation: how seeds differ; None: in noise, stars and the cloud alone.
+        seed: of the times of the images.
         folder: where the scenario file lies; mesh files are relative to it.
 
     """
@@ -257,9 +103,14 @@ class Scenario(Checked):
     orbit_rate_rad_s: float = within(minimum=0.0, maximum=0.01, default=0.0)
     camera: CameraSpec = CameraSpec()
     sensor: SensorSpec = SensorSpec()
+    timing: TimingSpec | None = None
+    faults: FaultsSpec | None = None
     stars: StarsSpec | None = None
     earth: EarthSpec | None = None
     objects: tuple[ObjectSpec, ...] = ()
+    cloud: CloudSpec | None = None
+    variation: VariationSpec | None = None
+    seed: int = field(default=0, metadata={"internal": True})
     folder: str = field(default=".", metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -274,7 +125,8 @@ class Scenario(Checked):
 
     def time_s(self, frame: int) -> float:
         """Give the time of a frame [s], a whole number of nanoseconds."""
-        return round(frame / self.rate_hz * 1e9) / 1e9
+        tick = frame if self.timing is None else frame_tick(self.timing, frame, self.seed)
+        return round(tick / self.rate_hz * 1e9) / 1e9
 
 
 def scenario_folders() -> list[Path]:

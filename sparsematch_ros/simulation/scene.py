@@ -12,13 +12,17 @@ from scipy.spatial.transform import Rotation
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.simulation.canvas import Canvas
 from sparsematch_ros.simulation.earth import Earth
+from sparsematch_ros.simulation.faults import SensorFaults
 from sparsematch_ros.simulation.meshes import build_body
-from sparsematch_ros.simulation.motion import BodyState, camera_state, object_states, orbit_rotation
+from sparsematch_ros.simulation.motion import BodyState, camera_state, object_states, orbit_rotation, turn_within
+from sparsematch_ros.simulation.object_specs import PointSpec
 from sparsematch_ros.simulation.pixels import PixelRays, disc_coverage
 from sparsematch_ros.simulation.raycast import BodyCaster, View
-from sparsematch_ros.simulation.scenario import PointSpec, Scenario
-from sparsematch_ros.simulation.sensor import add_halo, blur_core, expose, point_flux_e
+from sparsematch_ros.simulation.scenario import Scenario
+from sparsematch_ros.simulation.sensor import add_halo, blur_core, expose, flicker_gain, point_flux_e
+from sparsematch_ros.simulation.smear import Smear
 from sparsematch_ros.simulation.stars import add_spots, project_stars, random_sky
+from sparsematch_ros.simulation.variation import realise
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,14 @@ def unit(vector: tuple[float, float, float]) -> FloatArray:
 
 
 class Scene:
-    """Renders one scenario. The same scenario, seed, time and attitude always give the same image."""
+    """Renders one scenario. The same scenario, seed, time and attitude always give the same image.
+
+    Attributes:
+        scenario: as the seed makes it; its times and objects are the flight's.
+        seed: of everything that is random.
+        camera: intrinsics.
+
+    """
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         """Build the meshes, the sky and Earth.
@@ -53,6 +64,7 @@ class Scene:
             SparsematchError: where a mesh file cannot be read.
 
         """
+        scenario = realise(scenario, seed)
         self.scenario, self.seed = scenario, seed
         self.camera = scenario.camera.model()
         self._rays = PixelRays(self.camera)
@@ -61,6 +73,9 @@ class Scene:
             BodyCaster(build_body(spec.mesh, Path(scenario.folder))) if spec.mesh else None for spec in scenario.objects
         ]
         self._earth = Earth(scenario.earth, seed) if scenario.earth else None
+        self._faults = (
+            SensorFaults(scenario.faults, self.camera.height, self.camera.width, seed) if scenario.faults else None
+        )
         # Always the whole catalogue, so that a scenario's limit does not move the bright stars.
         self._stars = random_sky(seed, 9.0).brighter_than(scenario.stars.limit_magnitude) if scenario.stars else None
 
@@ -68,23 +83,41 @@ class Scene:
         """Give the camera attitude `(4,)` q_NC, x, y, z, w, that the scenario plans for a time."""
         return camera_state(self.scenario, time_s, self.seed).rotation_NB.as_quat()
 
-    def render(self, time_s: float, q_NC_xyzw: FloatArray) -> Rendered:
+    def programme_turn(self, time_s: float) -> FloatArray:
+        """Give the rotation vector `(3,)` [rad], in camera axes, by which the programme turns during an exposure."""
+        return turn_within(self.scenario.camera.attitude, time_s, self.scenario.sensor.exposure_s, self.seed)
+
+    def render(self, time_s: float, q_NC_xyzw: FloatArray, turn_C_rad: FloatArray | None = None) -> Rendered:
         """Take an image.
 
         Args:
-            time_s: since the scenario's start [s].
-            q_NC_xyzw: `(4,)` attitude of the camera's optical frame.
+            time_s: of the exposure's middle, since the scenario's start [s].
+            q_NC_xyzw: `(4,)` attitude of the camera's optical frame then.
+            turn_C_rad: `(3,)` rotation vector of the camera's turn during the exposure, in camera axes, for its smear;
+                None for no smear.
 
         """
         sensor = self.scenario.sensor
         rotation_CN = Rotation.from_quat(q_NC_xyzw).inv()
+        smear = None if turn_C_rad is None or not sensor.smear else Smear(self.camera, turn_C_rad)
         canvas = Canvas(self.camera.height, self.camera.width)
         self._draw_objects(canvas, time_s, rotation_CN)
         self._draw_earth(canvas, time_s, rotation_CN)
-        core = blur_core(canvas.light_e, sensor)
-        self._draw_stars(core, canvas, rotation_CN)
-        rng = np.random.default_rng([self.seed, 4, round(time_s * 1e9)])
-        return Rendered(expose(add_halo(core, sensor), sensor, rng), canvas.labels, canvas.centroids_px)
+        core = blur_core(canvas.light_e if smear is None else smear.image(canvas.light_e, self._rays.units), sensor)
+        self._draw_stars(core, canvas, rotation_CN, smear)
+        return Rendered(self._expose(core, time_s), canvas.labels, canvas.centroids_px)
+
+    def _expose(self, core: NDArray[np.float32], time_s: float) -> NDArray[np.uint8]:
+        """Give the image that the sensor makes of light."""
+        sensor, nanoseconds = self.scenario.sensor, round(time_s * 1e9)
+        if self._faults is not None:
+            self._faults.add_flashes(core, time_s)
+        light = add_halo(core, sensor)
+        if sensor.flicker > 0:
+            light = light * flicker_gain(sensor, np.random.default_rng([self.seed, 5, nanoseconds]))
+        if self._faults is not None:
+            light = light + self._faults.electrons(time_s)[..., None]
+        return expose(light, sensor, np.random.default_rng([self.seed, 4, nanoseconds]))
 
     def _draw_objects(self, canvas: Canvas, time_s: float, rotation_CN: Rotation) -> None:
         """Draw every object, the nearest first, each over what the nearer ones leave free."""
@@ -124,13 +157,13 @@ class Scene:
         if not self._rays.in_cone(relative_C):
             return
         centre_px = self.camera.project(relative_C)[0]
-        box, coverage = disc_coverage(centre_px, point.diameter_px, self.camera.width, self.camera.height)
-        if box is None:
+        disc = disc_coverage(centre_px, point.diameter_px, self.camera.width, self.camera.height)
+        if disc is None:
             return
         area = np.pi * point.diameter_px**2 / 4
         flux = point_flux_e(point, self.scenario.sensor)
-        light_e = np.repeat((coverage / area * flux)[..., None], 3, axis=2)
-        canvas.add(row + 1, box, coverage, light_e, centre_px)
+        light_e = np.repeat((disc.coverage / area * flux)[..., None], 3, axis=2)
+        canvas.add(row + 1, disc.box, disc.coverage, light_e, disc)
 
     def _draw_earth(self, canvas: Canvas, time_s: float, rotation_CN: Rotation) -> None:
         if self._earth is None or self.scenario.earth is None:
@@ -141,7 +174,9 @@ class Scene:
         sensor = self.scenario.sensor
         canvas.add_background(view.brightness * sensor.white_e_s * sensor.exposure_s, view.transmission)
 
-    def _draw_stars(self, core: NDArray[np.float32], canvas: Canvas, rotation_CN: Rotation) -> None:
+    def _draw_stars(
+        self, core: NDArray[np.float32], canvas: Canvas, rotation_CN: Rotation, smear: Smear | None
+    ) -> None:
         """Add the stars that nothing hides, already blurred, because a spot's place is finer than a pixel."""
         if self._stars is None:
             return
@@ -149,4 +184,6 @@ class Scene:
         flux = 10 ** (-0.4 * self._stars.magnitudes[rows]) * canvas.free_at(pixels)
         sensor = self.scenario.sensor
         fluxes = flux[:, None] * self._stars.colours[rows] * sensor.magnitude_zero_e_s * sensor.exposure_s
+        if smear is not None and len(pixels):
+            pixels, fluxes = smear.spots(pixels, fluxes, rotation_CN.apply(self._stars.directions_N[rows]))
         add_spots(core, pixels, fluxes, sensor.psf_sigma_px)

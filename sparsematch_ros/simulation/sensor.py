@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsematch_ros.simulation.scenario import PointSpec, SensorSpec
+from sparsematch_ros.simulation.camera_specs import SensorSpec
+from sparsematch_ros.simulation.object_specs import PointSpec
 
 
 def blur_core(light: NDArray[np.float32], sensor: SensorSpec) -> NDArray[np.float32]:
@@ -22,12 +23,19 @@ def add_halo(light: NDArray[np.float32], sensor: SensorSpec) -> NDArray[np.float
     return light * np.float32(1 - sensor.halo_fraction) + np.float32(sensor.halo_fraction) * halo
 
 
+def flicker_gain(sensor: SensorSpec, rng: np.random.Generator) -> np.float32:
+    """Draw the gain of one frame's exposure; its median is 1."""
+    return np.float32(np.exp(rng.normal(0, sensor.flicker)))
+
+
 def expose(light_e: NDArray[np.float32], sensor: SensorSpec, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Turn expected electrons `(H, W, 3)` into an image `(H, W, 3)` uint8 with noise.
 
     Shot noise is drawn as a Gaussian of the same variance: beside the read noise nothing shows the difference, and
     it is ten times faster than Poisson numbers.
     """
+    if sensor.mono:
+        light_e = light_e.mean(axis=2, keepdims=True)
     expected = np.maximum(light_e, 0) + np.float32(sensor.dark_e_s * sensor.exposure_s)
     sigma = np.sqrt(expected + np.float32(sensor.read_noise_e**2))
     electrons = expected + sigma * rng.standard_normal(expected.shape, dtype=np.float32)
@@ -38,7 +46,8 @@ def expose(light_e: NDArray[np.float32], sensor: SensorSpec, rng: np.random.Gene
     level = np.clip(level, 0, 1)
     if sensor.gamma != 1:
         level = level ** np.float32(1 / sensor.gamma)
-    return np.asarray(np.rint(level * 255), dtype=np.uint8)
+    grey = np.rint(level * 255).astype(np.uint8)
+    return np.repeat(grey, 3, axis=2) if sensor.mono else grey
 
 
 def point_flux_e(point: PointSpec, sensor: SensorSpec) -> float:

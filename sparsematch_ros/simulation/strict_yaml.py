@@ -28,7 +28,7 @@ def within(
     )
 
 
-def one_of(*choices: str, default: str | None = None) -> Any:
+def one_of(*choices: str, default: str | tuple[str, ...] | None = None) -> Any:
     """Make a dataclass field of text that has few possible values. Without default: required."""
     metadata = {"choices": choices}
     return (

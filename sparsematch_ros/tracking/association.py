@@ -6,11 +6,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from sparsematch_ros.data import Expectations, FloatArray, IntArray, Matches, Segments
+from sparsematch_ros.kinematics import box_iou
 from sparsematch_ros.tracking.kalman import innovations, mahalanobis2
 
 _FORBIDDEN = 1e6
 # SAM's masks grow and shrink by whole parts: a match may miss the gate by this share of the object's size.
 _FLICKER_SHARE = 0.3
+_SMALL_PX2 = 200.0
+_SAME_PLACE_IOU = 0.4
+_TELLING_PX2 = 400.0
 
 
 def assign_segments(
@@ -41,7 +45,10 @@ def assign_segments(
     if len(objects) and len(free):
         cost = _gated_cost(expectations, segments, objects, free, gate_sigma)
         unlike = np.nan_to_num(1 - cosines[np.ix_(objects, free)], nan=0.0)
-        cost = np.where(unlike > 0.5, _FORBIDDEN, cost + gate_sigma * unlike)
+        # The look of few pixels changes with what is around them: where one is expected it does not matter.
+        telling = box_iou(expectations.boxes_xywh_px[objects], segments.boxes_xywh_px[free]) < _SAME_PLACE_IOU
+        telling |= (expectations.areas_px[objects] >= _TELLING_PX2)[:, None]
+        cost = np.where((unlike > 0.5) & telling, _FORBIDDEN, cost + gate_sigma * unlike)
         rows, columns = linear_sum_assignment(cost)
         good = cost[rows, columns] < _FORBIDDEN
         assigned[objects[rows[good]]] = free[columns[good]]
@@ -78,4 +85,6 @@ def _gated_cost(
     ratio = np.abs(
         np.log(np.maximum(expectations.areas_px[objects], 10)[:, None] / np.maximum(segments.areas_px[free], 10))
     )
-    return np.where((distance > gate_sigma) | (ratio > np.log(4.0)), _FORBIDDEN, distance)
+    # Of a few pixels the area says little: a point source becomes a mask and a mask a point source.
+    small = (expectations.areas_px[objects] < _SMALL_PX2)[:, None] & (segments.areas_px[free] < _SMALL_PX2)[None]
+    return np.where((distance > gate_sigma) | ((ratio > np.log(4.0)) & ~small), _FORBIDDEN, distance)

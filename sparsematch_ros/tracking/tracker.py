@@ -39,6 +39,8 @@ _LOG_ODDS_LIMIT = 6.0
 _SMOOTHING = 0.3
 # An object's anchor follows it by this share a frame.
 _ANCHOR_FOLLOWS = 0.05
+# Centroid's standard deviation for a change of the mask's size, both in pixels.
+_SHAPE_SIGMA = 0.5
 
 
 class Tracker:
@@ -139,7 +141,11 @@ class Tracker:
         """Correct the objects that were seen."""
         seen = np.flatnonzero(assigned >= 0)
         rows = assigned[seen]
-        variances = segments.centroid_sigma_px[rows] ** 2 + background_variance_px2(motion)
+        # A mask that has grown or shrunk by a part has moved its centroid by a share of that.
+        changed = np.abs(np.sqrt(segments.areas_px[rows]) - np.sqrt(table.areas_px[seen]))
+        changed = np.where(rows < segments.mask_count, changed, 0.0) * ~table.point_source[seen]
+        variances = segments.centroid_sigma_px[rows] ** 2 + (_SHAPE_SIGMA * changed) ** 2
+        variances = variances + background_variance_px2(motion)
         columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in (
             "states", "covariances", "boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns", "point_source",
             "anchors_px",

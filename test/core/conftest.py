@@ -1,12 +1,16 @@
-"""Segments made by hand, for the tests of the stages behind segmentation."""
+"""Segments made by hand, for the tests of the stages behind segmentation, and a small SAM that finds something."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from segment_anything.modeling import Sam
+from torch.nn import functional
 
 from sparsematch_ros.data import PromptReason, Segments
+from sparsematch_ros.segmentation.models import TinyVitEncoder, build_sam
+from sparsematch_ros.segmentation.sam import PromptedSam
 
 
 def _points(
@@ -70,3 +74,79 @@ def points() -> Callable[..., Segments]:
 def squares() -> Callable[..., Segments]:
     """Give the maker of square masks."""
     return _squares
+
+
+BLOB_SIDE = 128  # Input of the small SAM [px].
+# What its four outputs draw around the point that is asked [px of the input].
+BLOB_RADII = (16.0, 20.0, 26.0, 34.0)
+_MODES = 5
+
+
+class _PlacedEncoder(TinyVitEncoder):
+    """MobileSAM's encoder with random weights, to which slow waves over the picture are added: where a place is."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        features = super().forward(image)
+        return 0.1 * features + 2 * _waves((features.shape[2], features.shape[3]))
+
+
+def _waves(grid: tuple[int, int]) -> torch.Tensor:
+    """Give a random mixture of cosines in each of 256 channels, `(1, 256, h, w)`."""
+    mixture = torch.randn(256, _MODES, _MODES, generator=torch.Generator().manual_seed(2)) / _MODES
+    across = [torch.cos(torch.outer(torch.arange(_MODES), (torch.arange(n) + 0.5) / n * torch.pi)) for n in grid]
+    return torch.einsum("cij,iy,jx->cyx", mixture, *across)[None]
+
+
+def _draw_blobs(sam: Sam, points: torch.Tensor) -> None:
+    """Fit the last layers of a random decoder, by least squares, so that it draws discs around points `(P, 2)`."""
+    decoder, grid = sam.mask_decoder, sam.prompt_encoder.image_embedding_size
+    hidden: list[torch.Tensor] = []
+    drawn: list[torch.Tensor] = []
+    hooks = [
+        mlp.layers[-1].register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
+        for mlp in decoder.output_hypernetworks_mlps
+    ]
+    hooks.append(decoder.output_upscaling.register_forward_hook(lambda _, given, made: drawn.append(made[0])))
+    asked, half = (points[:, None], torch.ones(len(points), 1)), 10 + 30 * torch.rand(len(points), 1)
+    for boxes in (None, torch.cat([points - half, points + half], dim=1)):
+        sparse, dense = sam.prompt_encoder(asked, boxes, None)
+        decoder.predict_masks(2 * _waves(grid), sam.prompt_encoder.get_dense_pe(), sparse, dense)
+    for hook in hooks:
+        hook.remove()
+    cells = torch.arange(4 * grid[0]) * 4 + 1.5
+    distance = torch.hypot(cells[None, None] - points[:, :1, None], cells[None, :, None] - points[:, 1:, None])
+    for number, (mlp, radius) in enumerate(zip(decoder.output_hypernetworks_mlps, BLOB_RADII, strict=True)):
+        wanted = ((radius - distance.flatten(1)) / 4).clamp(-2, 4).double()
+        kernels = _ridge(drawn[0].flatten(1).T.double(), wanted.T)
+        states = torch.cat([hidden[number], hidden[number + len(BLOB_RADII)]])
+        fitted = _ridge(functional.pad(states, (0, 1), value=1.0).double(), kernels.T.repeat(2, 1))
+        mlp.layers[-1].weight.copy_(fitted[:-1].T)
+        mlp.layers[-1].bias.copy_(fitted[-1])
+
+
+def _ridge(inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.solve(inputs.T @ inputs + 1e-4 * torch.eye(inputs.shape[1]), inputs.T @ wanted)
+
+
+@pytest.fixture(scope="session")
+def blob_sam() -> PromptedSam:
+    """Give a small SAM of mostly random weights that draws a rough blob around what it is asked for.
+
+    Masks of random weights are noise that reaches every border; crops, duplicates and parts of a frame need masks that
+    lie somewhere. Predicted IoU is random, from about -1 to 2.
+    """
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    sam = build_sam("mobile_sam", None, BLOB_SIDE)
+    sam.image_encoder = _PlacedEncoder(BLOB_SIDE).eval().requires_grad_(False)
+    for layer in sam.mask_decoder.transformer.layers:  # The picture stays as it is, so that the fit is a linear one.
+        layer.cross_attn_image_to_token.out_proj.weight.zero_()
+    for number in (0, 3):  # Rough shapes of whole features instead of a pattern inside each.
+        weight = sam.mask_decoder.output_upscaling[number].weight
+        weight.copy_(weight[:, :, :1, :1].expand_as(weight))
+    _draw_blobs(sam, BLOB_SIDE * torch.rand(300, 2))
+    final = sam.mask_decoder.iou_prediction_head.layers[-1]
+    final.weight.mul_(12.0)
+    final.bias.add_(0.6)
+    torch.random.set_rng_state(state)
+    return PromptedSam(sam, torch.device("cpu"))

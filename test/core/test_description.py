@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparsematch_ros.data import Descriptors, ObjectState, PromptReason, Segments, SpaceObject
-from sparsematch_ros.description.pooling import cosine_matrix, pool_features
+from sparsematch_ros.description.pooling import cosine_matrix, pool_features, pool_parts
 from sparsematch_ros.description.publishing import projection, reduce_descriptors, reduce_vectors
 
 
@@ -97,6 +97,32 @@ def test_a_region_may_reach_beyond_the_image(features: torch.Tensor) -> None:
 def test_the_whole_image_as_a_region_changes_nothing(features: torch.Tensor, squares: Callable[..., Segments]) -> None:
     made = squares([[20, 20], [80, 60], [140, 100]])
     assert torch.equal(pool_features(features, made).vectors, pool_features(features, made, (0, 0, 160, 120)).vectors)
+
+
+def test_each_mask_is_described_by_the_part_it_was_found_in(features: torch.Tensor) -> None:
+    """Two parts of 32 x 24 px side by side, with patches of 8 px and of 4 px, and features of their own."""
+    fine = torch.randn(6, 6, 8, generator=torch.Generator().manual_seed(4))
+    masks = torch.zeros((4, 24, 64), dtype=torch.bool)
+    masks[0, 8:16, 16:24] = True  # Row 1, column 2 of the left part.
+    masks[1, 8:12, 40:44] = True  # Row 2, column 2 of the right part, whose patches are half as wide.
+    masks[2, 8:16, 24:40] = True  # Half of it in each part, but found in the left one.
+    masks[3, 8:16, 24:40] = True  # The same, found in the right one.
+    parts = [(features, (0, 0, 32, 24)), (fine, (32, 0, 64, 24))]
+    made = segments_of(masks, point_count=1)
+    vectors = pool_parts(parts, np.array([0, 1, 0, 1]), made).vectors
+    right = fine[:, 2:4, 0:2].flatten(1).mean(dim=1)
+    by_hand = torch.stack([unit(each) for each in (features[:, 1, 2], fine[:, 2, 2], features[:, 1, 3], right)])
+    torch.testing.assert_close(vectors[:4], by_hand, atol=1e-6, rtol=1e-6)
+    assert torch.equal(vectors[4], torch.zeros(6))
+    alone = pool_parts([(features, (0, 0, 64, 24))], np.zeros(4, dtype=np.int64), made)
+    assert torch.equal(alone.vectors, pool_features(features, made).vectors)
+
+
+def test_parts_without_masks(features: torch.Tensor, points: Callable[..., Segments]) -> None:
+    parts, nothing = [(features, (0, 0, 32, 24))], np.zeros(0, dtype=np.int64)
+    assert torch.equal(pool_parts(parts, nothing, points([[3.0, 4.0]])).vectors, torch.zeros(1, 6))
+    empty = segments_of(torch.zeros((0, 24, 32), dtype=torch.bool))
+    assert pool_parts(parts * 2, nothing, empty).vectors.shape == (0, 6)
 
 
 def test_no_segments(features: torch.Tensor) -> None:

@@ -227,7 +227,7 @@ def test_a_run_writes_everything_and_counts_what_it_refused(tmp_path, capsys):
     out = tmp_path / "out" / "deep"
     summary = run_source(open_source(tmp_path / "in"), BrightSquare(), Config(), out)
     assert {file.name for file in out.iterdir()} == {
-        "objects.jsonl", "matches.jsonl", "overlay.mp4", "tracks.png", "summary.json",
+        "objects.jsonl", "matches.jsonl", "prompts.jsonl", "overlay.mp4", "tracks.png", "summary.json",
     }  # fmt: skip
     assert json.loads((out / "summary.json").read_text()) == summary
     assert (summary["frames"], summary["refused_frames"], summary["confirmed_objects"]) == (3, 2, 1)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config, DescriptionConfig, SegmentationConfig
-from sparsematch_ros.data import Frame, FrameResult, ObjectState
+from sparsematch_ros.data import Frame, FrameResult, ObjectState, PromptReason
 from sparsematch_ros.errors import BadFrameError
 from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.models import Models
@@ -65,6 +65,7 @@ def check(result: FrameResult, previous: FrameResult | None) -> None:
     height, width = frame.size
     assert result.seconds.keys() == STAGES and all(value >= 0 for value in result.seconds.values())
     assert segments.masks.shape[1:] == (height, width)
+    check_regions(result)
     assert (result.previous_stamp_ns, result.previous_segments) == (
         (None, None) if previous is None else (previous.frame.stamp_ns, previous.segments)
     )
@@ -92,6 +93,16 @@ def check(result: FrameResult, previous: FrameResult | None) -> None:
         assert item.mask is None or item.last_seen_ns == frame.stamp_ns
 
 
+def check_regions(result: FrameResult) -> None:
+    """Check that SAM's encoder ran where something was asked, and only then."""
+    height, width = result.frame.size
+    left, top, right, bottom = result.regions_xyxy_px.T
+    assert ((left >= 0) & (left < right) & (right <= width) & (top >= 0) & (top < bottom) & (bottom <= height)).all()
+    assert result.encoded == (len(left) > 0) == (len(result.prompts) > 0)
+    x, y = result.prompts.points_px.T[:, :, None]
+    assert ((x >= left) & (x < right) & (y >= top) & (y < bottom)).any(axis=1).all(), "a prompt lies in no part"
+
+
 @pytest.mark.parametrize("source", ["sam", "none"])
 def test_results_agree_with_themselves_over_a_stream(models: Models, source: str) -> None:
     config = Config(segmentation=ANYTHING, description=DescriptionConfig(source=source))
@@ -100,7 +111,9 @@ def test_results_agree_with_themselves_over_a_stream(models: Models, source: str
     for number in range(8):
         result = pipeline.process(frame(scene(number), 0.1 * number + 0.02 * (number % 3), camera, index=number))
         check(result, previous)
-        assert len(result.prompts) <= config.segmentation.prompt_budget
+        grid = result.prompts.reasons == PromptReason.GRID
+        assert (~grid).sum() <= config.segmentation.prompt_budget
+        assert grid.sum() == (0 if number else config.segmentation.survey_points_per_side**2)
         masks, matched, previous = masks + result.segments.mask_count, matched + len(result.matches), result
         assert np.isfinite(result.matches.cosine).all() if source == "sam" else np.isnan(result.matches.cosine).all()
     assert result.motion.valid and result.motion.method == "features"
@@ -164,6 +177,32 @@ def test_another_size_starts_anew(pipeline: Pipeline) -> None:
     check(pipeline.process(frame(scene(3, (90, 130)), 0.3)), result)
 
 
+def test_a_survey_on_request_comes_in_the_next_frame(models: Models) -> None:
+    segmentation = replace(ANYTHING, survey_first_frame=False, survey_points_per_side=5)
+    pipeline, grids = Pipeline(Config(segmentation=segmentation), models), []
+    for number in range(5):
+        if number == 3:
+            pipeline.request_survey()
+        result = pipeline.process(frame(scene(number), 0.1 * number))
+        grids.append(int((result.prompts.reasons == PromptReason.GRID).sum()))
+    assert grids == [0, 0, 0, 25, 0]
+    full = Pipeline(Config(segmentation=SegmentationConfig(mode="full_grid", points_per_side=3)), models)
+    full.request_survey()  # Every frame is one.
+    assert len(full.process(frame(scene(0), 0.0)).prompts) == 9
+
+
+def test_a_refused_frame_does_not_use_up_a_survey(models: Models) -> None:
+    pipeline = Pipeline(Config(segmentation=replace(ANYTHING, survey_points_per_side=4)), models)
+    with pytest.raises(BadFrameError):
+        pipeline.process(frame(np.zeros((8, 8), np.uint8), 0.0))
+    first = pipeline.process(frame(scene(0), 0.0))
+    pipeline.request_survey()
+    with pytest.raises(BadFrameError):
+        pipeline.process(frame(scene(0), 0.0))
+    second = pipeline.process(frame(scene(1), 0.1))
+    assert [(result.prompts.reasons == PromptReason.GRID).sum() for result in (first, second)] == [16, 16]
+
+
 def test_reset_forgets_stamps_too(pipeline: Pipeline) -> None:
     pipeline.process(frame(scene(0), 5.0))
     pipeline.reset()
@@ -178,7 +217,7 @@ def test_nothing_is_found_in_even_frames(pipeline: Pipeline, level: int) -> None
         result = pipeline.process(frame(np.full(SIZE, level, np.uint8), 0.1 * number))
         check(result, previous)
         assert not result.motion.valid and result.objects == ()
-        assert level == 255 or (len(result.prompts) == 0 and len(result.segments) == 0)
+        assert level == 255 or (len(result.prompts) == 0 and len(result.segments) == 0 and not result.encoded)
         previous = result
 
 

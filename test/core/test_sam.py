@@ -49,18 +49,32 @@ def test_shapes(tiny: PromptedSam, size: tuple[int, int], content: tuple[int, in
     assert embedding.features.shape == (1, 256, 8, 8)
     assert (embedding.input_size, embedding.image_size) == (content, size)
     assert embedding.content.shape == (256, *cells)
+    assert embedding.cells == tuple(-(-length // 4) for length in content)
     logits, scores = tiny.decode(embedding, np.array([[1.0, 2.0], [10.0, 3.0], [5.0, 15.0]]))
-    assert logits.shape == (3, 4, 32, 32)
-    assert scores.shape == (3, 4)
+    drawn = np.array(logits.shape[2:])  # What the picture covers, one more to interpolate to, in whole cells of 4.
+    assert (drawn >= np.minimum(np.array(embedding.cells) + 1, 32)).all()
+    assert (drawn <= np.minimum(np.array(embedding.cells) + 4, 32)).all()
+    assert logits.shape[:2] == scores.shape == (3, 4)
     assert tiny.upsample(logits[:, 0], embedding).shape == (3, *size)
     assert tiny.upsample(logits[:0, 0], embedding).shape == (0, *size)
 
 
+def test_no_questions_have_no_answers(tiny: PromptedSam) -> None:
+    embedding = tiny.encode(picture(60, 100))
+    for boxes in (None, np.zeros((0, 4))):
+        logits, scores = tiny.decode(embedding, np.zeros((0, 2)), boxes)
+        assert (logits.shape[:2], scores.shape) == ((0, 4), (0, 4))
+    with pytest.raises(ValueError, match="not made by encode"):
+        tiny.decode(replace(embedding, tokens=None), np.array([[3.0, 3.0]]))
+
+
 def test_padding_is_cut() -> None:
-    """Of a 2:1 picture the lower half of the square input is padding: cells below row 4 of 8 are cut off."""
-    raster = torch.arange(64).reshape(1, 8, 8)
+    """Of a 2:1 picture the lower half of the square input is padding: logits below row 16 of 32 are cut off."""
+    raster = torch.arange(1024).reshape(1, 32, 32)
     embedding = Embedding(torch.zeros(1, 256, 8, 8), (64, 128), (200, 400))
-    assert torch.equal(PromptedSam.content(raster, embedding), raster[:, :4])
+    assert torch.equal(PromptedSam.content(raster, embedding), raster[:, :16])
+    assert embedding.content.shape == (256, 4, 8)
+    assert embedding.cells_per_px == 32 / 400
 
 
 def test_a_batch_is_as_one_by_one(tiny: PromptedSam) -> None:
@@ -94,7 +108,67 @@ def test_prompts_are_in_pixels_of_the_image(tiny: PromptedSam) -> None:
         sparse, dense = tiny.sam.prompt_encoder(asked, torch.tensor([[80.0, 10.0, 120.0, 30.0]]), None)
         pe = tiny.sam.prompt_encoder.get_dense_pe()
         by_hand = tiny.sam.mask_decoder.predict_masks(embedding.features, pe, sparse, dense)
-    assert torch.equal(logits, by_hand[0])
+    rows, columns = logits.shape[2:]
+    torch.testing.assert_close(logits, by_hand[0][..., :rows, :columns], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores, by_hand[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("region", [(0, 0, 100, 75), (37, 11, 101, 75), (60, 40, 61, 90), (20, 70, 120, 90)])
+@pytest.mark.parametrize("side", [None, 64])
+def test_a_part_is_as_an_image_of_its_own(
+    tiny: PromptedSam, region: tuple[int, int, int, int], side: int | None
+) -> None:
+    """Questions in pixels of the image, asked in a part: what the cut-out image gives for the same places."""
+    image = picture(90, 120)
+    left, top, right, bottom = region
+    part, alone = tiny.encode(image, region, side), tiny.encode(image[top:bottom, left:right].copy(), None, side)
+    assert part.features.shape == (1, 256, *[(side or SIDE) // 16] * 2)
+    assert (part.corner_px, part.image_size) == ((left, top), (bottom - top, right - left))
+    assert part.region_xyxy_px == region
+    assert torch.equal(part.features, alone.features)
+    points = np.array([[left + 0.5, top + 3.0], [right - 2.0, bottom - 1.0]])
+    boxes = np.concatenate([points - 5, points + 7], axis=1)
+    for asked in (None, boxes):
+        moved = None if asked is None else asked - np.array([left, top, left, top])
+        logits, scores = tiny.decode(part, points, asked)
+        expected, expected_scores = tiny.decode(alone, points - np.array([left, top]), moved)
+        assert torch.equal(logits, expected)
+        assert torch.equal(scores, expected_scores)
+        enlarged = tiny.upsample(logits[:, 0], part)
+        assert enlarged.shape == (2, bottom - top, right - left)
+        assert torch.equal(enlarged, tiny.upsample(expected[:, 0], alone))
+
+
+@pytest.mark.parametrize("side", [64, 192])
+def test_another_side_is_as_a_model_of_that_side(side: int) -> None:
+    """The same weights built for inputs of that side put each question at the same place and draw the same masks."""
+    built = [build_sam("mobile_sam", None, size) for size in (SIDE, side)]
+    built[1].load_state_dict(built[0].state_dict())
+    one, other = (PromptedSam(sam, CPU) for sam in built)
+    image, points = picture(50, 80), np.array([[10.0, 5.0], [70.25, 44.5]])
+    boxes = np.array([[2.0, 1.0, 30.0, 20.0], [60.0, 30.0, 79.0, 49.0]])
+    resized, native = one.encode(image, side=side), other.encode(image)
+    torch.testing.assert_close(resized.features, native.features, atol=1e-5, rtol=1e-5)
+    for asked in (None, boxes):
+        for got, expected in zip(one.decode(resized, points, asked), other.decode(native, points, asked), strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_preparation_changes_nothing(tiny: PromptedSam) -> None:
+    """Folded norms, channels last and biases kept ready: the same features as the network as it was built."""
+    torch.manual_seed(8)
+    sam = build_sam("mobile_sam", None, SIDE)
+    for module in sam.image_encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # As training leaves them, not as they start.
+            for tensor in (module.weight, module.bias, module.running_mean):
+                tensor.add_(0.3 * torch.randn_like(tensor))
+            module.running_var.uniform_(0.5, 2.0)
+    image = picture(SIDE, SIDE)
+    with torch.inference_mode():
+        expected = sam.image_encoder(sam.preprocess(torch.from_numpy(image).permute(2, 0, 1)[None].float()))
+    found = PromptedSam(sam, CPU).encode(image).features
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_enlarged_masks_lie_where_they_were(tiny: PromptedSam) -> None:
@@ -109,6 +183,22 @@ def test_enlarged_masks_lie_where_they_were(tiny: PromptedSam) -> None:
     torch.testing.assert_close(wide[:, inner], expected_x[inner].expand(192, -1), atol=1e-3, rtol=0)
     expected_y = (torch.arange(192.0) - 70.0)[inner]
     torch.testing.assert_close(high[inner], expected_y[:, None].expand(-1, 256), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(60, 100), (333, 77), (128, 128), (16, 200), (96, 128)])
+def test_masks_are_enlarged_as_stock_sam_enlarges_them(tiny: PromptedSam, size: tuple[int, int]) -> None:
+    """Though padding is not drawn: `Sam.postprocess_masks` of the whole square's logits gives the same values."""
+    embedding, points = tiny.encode(picture(*size)), np.array([[3.0, 4.0], [12.0, 14.0]])
+    logits, _ = tiny.decode(embedding, points)
+    with torch.inference_mode():
+        scale = np.array([embedding.input_size[1] / size[1], embedding.input_size[0] / size[0]])
+        asked = torch.as_tensor(points * scale, dtype=torch.float32)[:, None]
+        sparse, dense = tiny.sam.prompt_encoder((asked, torch.ones(2, 1)), None, None)
+        pe = tiny.sam.prompt_encoder.get_dense_pe()
+        stock, _ = tiny.sam.mask_decoder.predict_masks(embedding.features, pe, sparse, dense)
+        expected = tiny.sam.postprocess_masks(stock, embedding.input_size, size)
+    found = tiny.upsample(logits.flatten(0, 1), embedding).unflatten(0, (2, 4))
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("side", [-64, 0, 32, 96, 1000])
@@ -129,7 +219,8 @@ def test_vit_b_at_another_size(vit_b_state: dict[str, torch.Tensor]) -> None:
     embedding = model.encode(picture(60, 100))
     logits, scores = model.decode(embedding, np.array([[50.0, 30.0]]), np.array([[40.0, 20.0, 60.0, 40.0]]))
     assert embedding.content.shape == (256, 5, 8)
-    assert logits.shape == (1, 4, 32, 32)
+    assert logits.shape == (1, 4, 24, 32)  # 77 of 128 px are 20 cells; one more is in the sixth row of 4.
+    assert not model.resizable
     assert logits.isfinite().all()
     assert scores.isfinite().all()
 

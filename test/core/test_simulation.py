@@ -7,20 +7,10 @@ import pytest
 from scipy.ndimage import center_of_mass, label
 from scipy.spatial.transform import Rotation
 
+from sparsematch_ros.simulation.camera_specs import CameraSpec, SensorSpec
 from sparsematch_ros.simulation.motion import object_states
-from sparsematch_ros.simulation.scenario import (
-    AttitudeSpec,
-    CameraSpec,
-    EarthSpec,
-    MeshSpec,
-    MotionSpec,
-    ObjectSpec,
-    PointSpec,
-    Scenario,
-    SensorSpec,
-    StarsSpec,
-    load_scenario,
-)
+from sparsematch_ros.simulation.object_specs import AttitudeSpec, MeshSpec, MotionSpec, ObjectSpec, PointSpec
+from sparsematch_ros.simulation.scenario import EarthSpec, Scenario, StarsSpec, load_scenario
 from sparsematch_ros.simulation.scene import Scene
 from sparsematch_ros.simulation.stars import random_sky
 from sparsematch_ros.simulation.truth import TruthRecorder

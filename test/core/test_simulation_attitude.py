@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.simulation.attitude import CameraBody
-from sparsematch_ros.simulation.scenario import AttitudeSpec, CameraSpec, SlewSpec
+from sparsematch_ros.simulation.camera_specs import CameraSpec, SlewSpec
+from sparsematch_ros.simulation.object_specs import AttitudeSpec
 
 component = st.floats(-1, 1)
 vectors = st.tuples(component, component, component).map(np.array)

@@ -272,12 +272,12 @@ def test_a_frame_without_descriptors_does_not_forget_them(squares: Maker) -> Non
     """No segment, no descriptors: who coasts is still known by what it looked like."""
     vector, line = torch.tensor([[0.6, 0.8]]), Line()
     for x in (20, 24, 28, 32):
-        line.step(squares([[x, 60]]), vectors=vector)
+        line.step(squares([[x, 60]], 21), vectors=vector)
     (coasting,) = line.step(squares([]), vectors=torch.zeros((0, 0)))
     assert coasting.descriptor is not None
     np.testing.assert_allclose(coasting.descriptor, vector[0], atol=1e-6)
     # What comes at its place next but looks otherwise is another object.
-    objects = line.step(squares([[40, 60]]), vectors=torch.tensor([[0.8, -0.6]]))
+    objects = line.step(squares([[40, 60]], 21), vectors=torch.tensor([[0.8, -0.6]]))
     assert {item.id: item.state for item in objects}[coasting.id] == COASTING
     assert len(objects) == 2
 
@@ -393,7 +393,7 @@ def test_resting_stars_are_never_reported_but_a_mover_among_them_is(points: Make
         objects = line.step(
             lambda expected, sky=sky: assemble(
                 empty, sky, select_point_sources(sky, expected, (480, 640), SegmentationConfig()), EgoMotion()
-            ),
+            )[0],
             homography=homography,
             sky=sky,
         )

@@ -18,9 +18,11 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sparsematch_ros.msg import SegmentMatchArray, SpaceObject, SpaceObjectArray
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from sparsematch_ros.camera import CameraModel
+from sparsematch_ros.data import PromptReason
 from sparsematch_ros.media.images import image_to_rgb, stamp_ns
 from sparsematch_ros.nodes.camera_output import camera_info_message
 from sparsematch_ros.nodes.children import node_command
@@ -241,6 +243,30 @@ def test_overlay_and_markers_come_with_the_objects(probe: Probe, wait_for: Any) 
     assert probe.markers[-1].markers[0].header == probe.objects[-1].header
 
 
+def survey(probe: Probe, wait_for: Any) -> Trigger.Response:
+    client = probe.create_client(Trigger, "perception_node/survey")
+    wait_for(client.service_is_ready, "the survey service")
+    answer = client.call_async(Trigger.Request())
+    wait_for(answer.done, "the service's answer")
+    probe.destroy_client(client)
+    return answer.result()
+
+
+def test_a_survey_looks_at_everything_that_is_bright_once(probe: Probe, node: PerceptionNode, wait_for: Any) -> None:
+    """The disc of 14 px holds 8 of the 256 points of a grid of 10 x 7.5 px, give or take its rim."""
+    assert survey(probe, wait_for).success
+    counts = []
+    for _ in range(2):
+        probe.send(encoded(picture(), "rgb8"))
+        prompts = node._status.last.prompts
+        counts.append((int((prompts.reasons == PromptReason.GRID).sum()), len(prompts)))
+    assert counts[0][0] == pytest.approx(np.pi * RADIUS**2 / 75, abs=3)
+    assert counts[1] == (0, 1)
+    node.publish_diagnostics()
+    wait_for(lambda: "prompts" in probe.diagnostics, "diagnostics")
+    assert probe.diagnostics["prompts"] in ("expected 1", "bright 1")
+
+
 def test_roi_binning_and_size_of_camera_info_are_respected(probe: Probe) -> None:
     """The bearing of the disc, from the full image's pinhole by hand, within 1.5 px of the binned image."""
     focal, centre_x, centre_y, left, top, binning = 900.0, 330.0, 251.0, 48, 32, 2
@@ -294,6 +320,7 @@ def test_an_inactive_node_is_silent_and_comes_back(probe: Probe, node: Perceptio
     probe.images.publish(message)
     time.sleep(1.0)
     assert len(probe.objects) == count
+    assert not survey(probe, wait_for).success
     node.trigger_activate()
     assert not probe.send(encoded(picture(), "rgb8")).problem
 

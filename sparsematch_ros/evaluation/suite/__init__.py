@@ -1,0 +1,1 @@
+"""The whole evaluation: every scenario with several seeds, real sequences with masks, and real star fields."""
