@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Options for the command that a target ends in, as in: make demo ARGS="--frames 30" or make test ARGS="-k weights"
 ARGS ?=
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench evaluate clean
 
 help:
 	@echo "make setup   environment, ROS 2 wheels, MobileSAM checkpoint, messages (a second run does nothing)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test    core, node and graph tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   milliseconds per stage, the stock generator beside ours, two networks, into bench_output/"
+	@echo "make evaluate  every scenario with several seeds against truth, into evaluation_output/ (ARGS=--quick: minutes)"
 	@echo "make clean   remove what the build made (the environment and the checkpoints stay)"
 
 setup:
@@ -31,6 +32,9 @@ lint: setup
 bench: setup
 	$(BIN)/sparsematch bench --out bench_output --reference --reference-frames 3 \
 		--set segmentation.points_per_side=16 --models mobile_sam,dinov2_vits14 $(ARGS)
+
+evaluate: setup
+	$(BIN)/sparsematch evaluate --suite --out evaluation_output $(ARGS)
 
 clean:
 	rm -rf build install log

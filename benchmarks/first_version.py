@@ -97,11 +97,13 @@ def _answer(worker: subprocess.Popen[str]) -> str:
 def _work(folder: Path) -> int:
     """Process one frame for each line of input, with whichever version is on the path."""
     from sparsematch_ros.config import Config
+    from sparsematch_ros.media.run import iterate_frames
     from sparsematch_ros.media.sources import open_source
     from sparsematch_ros.pipeline import Pipeline
 
     pipeline = Pipeline(Config())
-    for frame, _ in zip(open_source(folder, None, None, np.array([0.0, 0.0, 0.0, 1.0])), sys.stdin):
+    source = open_source(folder, None, None, np.array([0.0, 0.0, 0.0, 1.0]))
+    for frame, _ in zip(iterate_frames(source), sys.stdin):
         start = time.perf_counter()
         result = pipeline.process(frame)
         figures = {"seconds": time.perf_counter() - start, "prompts": len(result.prompts)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.evaluation.suite.options import SuiteOptions, add_suite_options, asks_for_suite
 from sparsematch_ros.process import program, wait_passively
 
 if TYPE_CHECKING:
@@ -112,12 +113,12 @@ def _add_simulate(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     parser = _command(commands, "evaluate", _evaluate, "run a folder and score the results against its truth")
-    parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="holds frames/ and truth.jsonl and/or masks/ (PNG, 0 background)"
-    )
+    text = "holds frames/ and truth.jsonl and/or masks/ (PNG, 0 background)"
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help=text)
     _add_rate(parser)
     _add_frames(parser, None, "all")
     _add_out(parser)
+    add_suite_options(parser)
 
 
 def _add_bench(commands: Any) -> None:
@@ -217,6 +218,10 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     config = _config(args)
+    if asks_for_suite(args):
+        from sparsematch_ros.evaluation.suite.command import evaluate_suite
+
+        return evaluate_suite(SuiteOptions.of_arguments(args), config)
     from sparsematch_ros.evaluation.command import evaluate
 
     return evaluate(args.folder, config, args.out, args.rate_hz, args.frames)

@@ -19,6 +19,7 @@ from sparsematch_ros.media.records import decode_mask
 Image = NDArray[np.uint8]
 MOST_FRAMES = 6
 MOST_WORDS = 3
+MOST_BYTES = 290_000
 TRUE_COLOUR, OWN_COLOUR = "#40e0ff", "#ff9a2e"
 # Smallest part of the image that is shown [px], and what is left around the error.
 LEAST_WIDTH_PX, ASPECT, MARGIN_PX = 120.0, 4 / 3, 24.0
@@ -37,7 +38,7 @@ def plot_failures(path: Path, title: str, matches: Sequence[FrameMatches], load:
     """
     failures = worst_failures(matches, MOST_FRAMES)
     rows = max(1, -(-len(failures) // 3))
-    figure = new_figure(11.4, 0.6 + 3.5 * rows if failures else 1.2)
+    figure = new_figure(10.8, 0.6 + 3.3 * rows if failures else 1.2)
     for number, axes in enumerate(figure.subplots(rows, 3 if failures else 1, squeeze=False).flat):
         axes.set_axis_off()
         if number < len(failures):
@@ -45,7 +46,7 @@ def plot_failures(path: Path, title: str, matches: Sequence[FrameMatches], load:
     if not failures:
         figure.axes[0].text(0.5, 0.5, "no frame with an error", ha="center")
     figure.suptitle(f"{title}: where it failed (blue: truth, orange: reported)", fontsize=10)
-    save_small_png(figure, path)
+    save_small_png(figure, path, MOST_BYTES)
 
 
 def crop_around(places: Sequence[Sighting], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -68,7 +69,8 @@ def _draw_failure(axes: Axes, failure: Failure, image: Image | None) -> None:
     if image is None:
         axes.text(0.5, 0.5, "the image cannot be read", ha="center", transform=axes.transAxes)
         return
-    left, top, right, bottom = crop_around(failure.places, image.shape[:2])
+    places = [item for entry in failure.places[:MOST_WORDS] for item in entry]
+    left, top, right, bottom = crop_around(places, image.shape[:2])
     part = brightened(image[top:bottom, left:right])
     axes.imshow(part, extent=(left - 0.5, right - 0.5, bottom - 0.5, top - 0.5), interpolation="bilinear")
     frame = failure.matches

@@ -24,14 +24,14 @@ class Failure:
     Attributes:
         matches: the frame's matching.
         words: what went wrong, one entry each.
-        places: the true and reported objects that it is about.
+        places: the true and reported objects that each entry is about.
         severity: how bad it is: the number of errors, those of velocity weighted down.
 
     """
 
     matches: FrameMatches
     words: list[str]
-    places: list[Sighting]
+    places: list[list[Sighting]]
     severity: float
 
 
@@ -43,7 +43,7 @@ def find_failures(matches: Sequence[FrameMatches]) -> list[Failure]:
         errors = [*_missed(frame), *_false(frame), *_switched(frame, last), *_wrong_velocity(frame)]
         if errors:
             words, places, weights = zip(*errors)
-            failures.append(Failure(frame, list(words), [item for pair in places for item in pair], sum(weights)))
+            failures.append(Failure(frame, list(words), list(places), sum(weights)))
     return failures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from sparsematch_ros.evaluation.matching import FrameMatches
 
 Rgb = tuple[float, float, float]
 
-# Noise of a sensor hardly compresses: pictures with images in them keep this many colours.
-PALETTE = 96
+# Noise of a sensor hardly compresses: pictures with images in them keep as many colours as fit.
+PALETTES = (96, 48, 24)
+SCALES = (1.0, 0.8, 0.6)
 JPEG_QUALITIES = (85, 75, 65, 55, 45, 35)
 # The strong colours of matplotlib's tab20 first, then the pale ones; grey means something else here.
 _MIXED = [number for number in (*range(0, 20, 2), *range(1, 20, 2)) if number not in (14, 15)]
@@ -46,9 +48,16 @@ def brightened(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(255 * scaled**GAMMA).astype(np.uint8)
 
 
-def save_small_png(figure: Figure, path: Path) -> None:
-    """Write a figure that holds images as a PNG of few colours."""
-    _pixels(figure).quantize(PALETTE, dither=Image.Dither.NONE).save(path, optimize=True)
+def save_small_png(figure: Figure, path: Path, most_bytes: int) -> None:
+    """Write a figure that holds images as the largest PNG of most colours that takes at most `most_bytes`."""
+    picture = _pixels(figure)
+    for scale, colours in product(SCALES, PALETTES):
+        content = io.BytesIO()
+        smaller = picture.resize((round(scale * picture.width), round(scale * picture.height)))
+        smaller.quantize(colours, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+        if content.tell() <= most_bytes:
+            break
+    path.write_bytes(content.getvalue())
 
 
 def save_small_jpeg(figure: Figure, path: Path, most_bytes: int) -> None:

@@ -143,9 +143,11 @@ def _draw_component(axes: Axes, histories: Sequence[VelocityHistory], times: Flo
 
 
 def _limits(histories: Sequence[VelocityHistory], component: int) -> tuple[float, float]:
-    """Show all of the truth and nearly all of what was reported: one wild value must not flatten the rest."""
+    """Show all of the truth and nearly all of the bands: one wild value must not flatten the rest."""
     true = np.concatenate([history.true_px_s[:, component] for history in histories])
     own = np.concatenate([history.own_px_s[:, component] for history in histories])
-    both = np.concatenate([np.nanpercentile(own, [1, 99]), true[np.isfinite(true)]])
-    margin = 0.15 * float(np.ptp(both)) + 1.0
+    sigma = np.nan_to_num(np.concatenate([history.sigmas_px_s[:, component] for history in histories]))
+    low, high = (np.nanpercentile(own + sign * BAND_95 * sigma, at) for sign, at in ((-1, 5), (1, 95)))
+    both = np.array([low, high, *true[np.isfinite(true)]])
+    margin = 0.1 * float(np.ptp(both)) + 0.5
     return float(both.min()) - margin, float(both.max()) + margin

@@ -87,9 +87,12 @@ def _cost(
         + config.position_weight * distance
         + config.overlap_weight * (1 - overlap)
         + ratio
+        # As in a likelihood: who may be anywhere in a wide gate has less claim to a place than who is expected there.
+        + np.log(gate / _LEAST_GATE_PX)[:, None]
     )
     both_small = (previous.areas_px[:, None] < 200) & (current.areas_px[None] < 200)
-    wrong_size = (ratio > np.log(config.max_area_ratio)) & ~both_small
+    # What the border cuts may shrink and grow as it leaves and enters.
+    wrong_size = (ratio > np.log(config.max_area_ratio)) & ~both_small & ~current.cut[None] & ~previous.cut[:, None]
     # The look of few pixels changes with what is around them: where one was expected it does not matter.
     telling = (overlap < _SAME_PLACE_IOU) | (previous.areas_px >= _TELLING_PX2)[:, None]
     unlike = np.where(np.isnan(cosines), False, cosines < config.min_cosine) & telling

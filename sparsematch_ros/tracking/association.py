@@ -85,6 +85,8 @@ def _gated_cost(
     ratio = np.abs(
         np.log(np.maximum(expectations.areas_px[objects], 10)[:, None] / np.maximum(segments.areas_px[free], 10))
     )
-    # Of a few pixels the area says little: a point source becomes a mask and a mask a point source.
+    # Of a few pixels the area says little: point sources become masks and masks point sources. What the border cuts
+    # may have any size.
     small = (expectations.areas_px[objects] < _SMALL_PX2)[:, None] & (segments.areas_px[free] < _SMALL_PX2)[None]
-    return np.where((distance > gate_sigma) | ((ratio > np.log(4.0)) & ~small), _FORBIDDEN, distance)
+    any_size = small | segments.cut[free][None]
+    return np.where((distance > gate_sigma) | ((ratio > np.log(4.0)) & ~any_size), _FORBIDDEN, distance)

@@ -16,7 +16,7 @@ from sparsematch_ros.errors import SparsematchError
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 COMMANDS = (
     ["run"], ["simulate"], ["evaluate"], ["bench"], ["weights", "list"], ["weights", "fetch"], ["weights", "verify"],
-    ["demo"],
+    ["demo"], ["match"],
 )  # fmt: skip
 
 

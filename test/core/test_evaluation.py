@@ -138,9 +138,12 @@ class TestScores:
         scores = velocity_scores(match_frames(truth, reported, range(5)), interval_s=0.1)
         assert scores["velocity_rmse_px_s"] == pytest.approx(np.sqrt((9 + 1) / 2))
         assert scores["velocity_relative_error"] == pytest.approx((3 / 30 + 1 / 10) / 2)
+        # The interval is 0.1 s, so a pixel a frame is 10 px/s.
+        assert scores["velocity_rmse_px_frame"] == pytest.approx(np.sqrt((9 + 1) / 2) / 10)
         assert scores["bearing_rate_rmse_rad_s"] == pytest.approx(0.005)
+        assert scores["bearing_rate_relative_error"] == pytest.approx(0.005 / 0.02)
         # Squared distances 9 and 1 against 5.99.
-        assert scores["nees_in_95"] == 0.5
+        assert scores["nees_in_95"] == 0.5 and scores["nees_median"] == pytest.approx((9 + 1) / 2)
 
     def test_nees_of_gaussian_errors_is_95_percent(self):
         rng = np.random.default_rng(5)
@@ -151,9 +154,10 @@ class TestScores:
             sighting(frame, "a", 10, 10, velocity_px_s=error, velocity_covariance=covariance)
             for frame, error in enumerate(errors)
         )
-        share = velocity_scores(match_frames(truth, reported, range(2000)), 0.1)["nees_in_95"]
-        # Three standard deviations of a share of 0.95 in 2000 draws.
-        assert share == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 2000))
+        scores = velocity_scores(match_frames(truth, reported, range(2000)), 0.1)
+        # Three standard deviations of a share of 0.95 in 2000 draws; the median of chi-square is 2 ln 2.
+        assert scores["nees_in_95"] == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 2000))
+        assert scores["nees_median"] == pytest.approx(2 * np.log(2), rel=0.15)
 
     def test_unknown_velocities_are_left_out(self):
         scores = velocity_scores(match_frames(steady("1", range(5)), steady("a", range(5)), range(5)), 0.1)

@@ -17,7 +17,13 @@ from sparsematch_ros.settings import changed_settings
 
 PACKAGE = Path(__file__).resolve().parents[2]
 # What cannot change a run's figures: nodes, the command line, what comes after the runs.
-NO_PART_OF_IT = ("nodes/", "evaluation/suite/tables.py", "evaluation/suite/pages.py", "evaluation/suite/limits.py")
+NO_PART_OF_IT = (
+    "nodes/",
+    "evaluation/bench",
+    "evaluation/suite/tables",
+    "evaluation/suite/pages",
+    "evaluation/suite/limits",
+)
 Key = dict[str, Any]
 
 

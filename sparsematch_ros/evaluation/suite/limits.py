@@ -130,7 +130,7 @@ def _judge_one(limit: Limit, runs: Sequence[Scores]) -> tuple[bool, str]:
     if limit.per_frames:
         count, frames = sum_of(limit.figure, runs), sum_of("frames", runs)
         rate = None if count is None or not frames else count * limit.per_frames / frames
-        return limit.holds(rate), "" if limit.holds(rate) else f"{limit}: {_text(rate)}"
+        return limit.holds(rate), "" if limit.holds(rate) else f"{limit}, is {_text(rate)}"
     values = [run.get(limit.figure) for run in runs]
     mean = mean_of(limit.figure, runs)
     bad = [value for value in values if not limit.holds(value)]
@@ -138,7 +138,7 @@ def _judge_one(limit: Limit, runs: Sequence[Scores]) -> tuple[bool, str]:
         return True, ""
     known = [value for value in bad if value is not None]
     worst = max(known, key=lambda value: _distance(limit, value)) if len(known) == len(bad) else None
-    return limit.holds(mean), f"{limit}: {_text(mean)}" + (f", worst {_text(worst)}" if len(runs) > 1 else "")
+    return limit.holds(mean), f"{limit}, is {_text(mean)}" + (f" (worst {_text(worst)})" if len(runs) > 1 else "")
 
 
 def _distance(limit: Limit, value: float) -> float:

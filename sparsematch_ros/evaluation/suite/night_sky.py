@@ -1,4 +1,4 @@
-"""Real images of stars, seen by a camera that turns by known angles: there is nothing to find, and its turn is known."""
+"""Real star images seen by a camera that turns by known angles: there is nothing to find, and its turn is known."""
 
 from __future__ import annotations
 

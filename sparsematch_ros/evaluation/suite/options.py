@@ -1,4 +1,4 @@
-"""What `sparsematch evaluate --suite` is asked to do; imports nothing heavy, because the command line's help needs it."""
+"""What `sparsematch evaluate --suite` is asked to do; imports nothing heavy, as the command line's help needs it."""
 
 from __future__ import annotations
 
