@@ -104,8 +104,9 @@ class Pipeline:
         if self._past is not None and self._past.frame.size != frame.size:
             self.reset()
         past, seconds = self._past, dict[str, float]()
-        with self._timed(seconds, "egomotion"):
+        with self._timed(seconds, "sky"):
             sky = survey_sky(frame.gray, self.config.segmentation, _MOST_SOURCES)
+        with self._timed(seconds, "egomotion"):
             motion = self._estimate_motion(past, frame, sky)
             expectations = self._tracker.expect(motion)
         with self._timed(seconds, "segmentation"):
