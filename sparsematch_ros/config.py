@@ -269,7 +269,7 @@ class TrackingConfig(_Checked):
         5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0
     )
     acceleration_px_s2: float = setting(
-        4.0, "standard deviation of an object's own acceleration", "px/s^2", minimum=0.0, maximum=1e4
+        1.5, "standard deviation of an object's own acceleration", "px/s^2", minimum=0.0, maximum=1e4
     )
     gate_sigma: float = setting(4.0, "innovation gate", "standard deviations", minimum=1.0, maximum=20.0)
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)

@@ -347,8 +347,9 @@ class ObjectState(enum.IntEnum):
 class SpaceObject:
     """One object followed over time, at one frame; the fields are those of `SpaceObject.msg`.
 
-    `bearing` and what derives from it are None without intrinsics; `mask` is an `(H, W)` bool tensor or None for a
-    point source and while coasting; `descriptor` is `(D,)` or None.
+    `bearing` and what derives from it are None without intrinsics; `mask` is an `(H, W)` bool tensor (while coasting
+    the last one where it is expected, less what other objects hide) or None for a point source; `descriptor` is `(D,)`
+    or None.
     """
 
     id: UUID

@@ -76,10 +76,10 @@ class Proposer:
 
 
 def _lit(prompts: Prompts, sky: Sky) -> Prompts:
-    """Leave out what is expected where a dark sky shows nothing: SAM would answer with a piece of sky."""
-    if sky.silhouettes is None:
+    """Leave out what is expected where a dark sky shows no bright region: SAM would answer with a piece of sky."""
+    if sky.silhouettes is None or sky.region_labels is None:
         return prompts
-    total = cv2.integral(sky.silhouettes.astype(np.uint8))
+    total = cv2.integral((sky.silhouettes & (sky.region_labels > 0)).astype(np.uint8))
     left, top = np.floor(prompts.boxes_xyxy_px[:, :2]).astype(np.int64).T
     right, bottom = np.ceil(prompts.boxes_xyxy_px[:, 2:]).astype(np.int64).T + 1
     lit = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]

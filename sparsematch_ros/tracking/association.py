@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 
-from sparsematch_ros.data import Expectations, FloatArray, IntArray, Matches, Segments
+from sparsematch_ros.data import BoolArray, Expectations, FloatArray, IntArray, Matches, Segments
 from sparsematch_ros.kinematics import box_iou
 from sparsematch_ros.tracking.kalman import innovations, mahalanobis2
 
@@ -13,6 +14,12 @@ _FORBIDDEN = 1e6
 # SAM's masks grow and shrink by whole parts: a match may miss the gate by this share of the object's size.
 _FLICKER_SHARE = 0.3
 _SMALL_PX2 = 200.0
+# An object from this worth on is believed in: half of a certain one's that rests.
+_BELIEVED = 0.4
+# A mask this much larger than an object, which holds another's place too, is more than it.
+_MERGED_RATIO = 1.3
+# A segment with this share of its box inside a believed object's is a part of it.
+_PART_SHARE = 0.7
 _SAME_PLACE_IOU = 0.4
 _TELLING_PX2 = 400.0
 
@@ -40,10 +47,14 @@ def assign_segments(
 
     """
     assigned = _follow(expectations, segments, matches, gate_sigma)
+    merged = mergers(expectations, segments)
+    seen = np.flatnonzero(assigned >= 0)
+    assigned[seen[merged[seen, assigned[seen]]]] = -1
     objects = np.flatnonzero((assigned < 0) & (ages > 1))
     free = np.setdiff1d(np.arange(len(segments)), assigned)
     if len(objects) and len(free):
         cost = _gated_cost(expectations, segments, objects, free, gate_sigma)
+        cost = np.where(merged[np.ix_(objects, free)], _FORBIDDEN, cost)
         unlike = np.nan_to_num(1 - cosines[np.ix_(objects, free)], nan=0.0)
         # The look of few pixels changes with what is around them: where one is expected it does not matter.
         telling = box_iou(expectations.boxes_xywh_px[objects], segments.boxes_xywh_px[free]) < _SAME_PLACE_IOU
@@ -53,6 +64,43 @@ def assign_segments(
         good = cost[rows, columns] < _FORBIDDEN
         assigned[objects[rows[good]]] = free[columns[good]]
     return assigned
+
+
+def held_in(expectations: Expectations, segments: Segments) -> BoolArray:
+    """Say which masks hold the predicted place of which object, `(T, N)`; a point source holds none."""
+    held = np.zeros((len(expectations), len(segments)), dtype=bool)
+    height, width = segments.masks.shape[1:]
+    x, y = np.rint(expectations.states[:, :2]).astype(np.int64).T
+    inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < width) & (y < height))
+    if segments.mask_count and len(inside):
+        rows, columns = (torch.as_tensor(axis[inside], device=segments.masks.device) for axis in (y, x))
+        held[inside, : segments.mask_count] = segments.masks[:, rows, columns].T.cpu().numpy()
+    return held
+
+
+def mergers(expectations: Expectations, segments: Segments) -> BoolArray:
+    """Say which segments are several objects in one for which object, `(T, N)`: it is none of them alone.
+
+    A mask that holds the places of two believed objects is both, for each of them that is much smaller than it.
+    """
+    held = held_in(expectations, segments)
+    several = held[expectations.worth >= _BELIEVED].sum(axis=0) >= 2
+    grown = segments.areas_px[None] > _MERGED_RATIO * expectations.areas_px[:, None]
+    return np.asarray(held & several[None] & grown)
+
+
+def parts_of_known(expectations: Expectations, segments: Segments) -> BoolArray:
+    """Say which segments `(N,)` are a part of a believed object or hold one: they are no objects of their own."""
+    known = np.flatnonzero((expectations.worth >= _BELIEVED) & expectations.resolved)
+    if len(known) == 0 or len(segments) == 0:
+        return np.zeros(len(segments), dtype=bool)
+    boxes, own = expectations.boxes_xywh_px[known], segments.boxes_xywh_px
+    low = np.maximum(boxes[:, None, :2], own[None, :, :2])
+    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (own[:, :2] + own[:, 2:])[None])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    part = (common > _PART_SHARE * own[:, 2:].prod(axis=1)).any(axis=0)
+    part[segments.mask_count :] = False
+    return np.asarray(part | held_in(expectations, segments)[known].any(axis=0))
 
 
 def _follow(expectations: Expectations, segments: Segments, matches: Matches, gate_sigma: float) -> IntArray:

@@ -20,10 +20,18 @@ _SAME_STAR_PX = 1.0
 # object.
 _LARGE_SHARE = 0.3
 _FRAMED_SHARE = 0.55
+# What passes behind another object, or merges with it, is waited for this many times as long.
+_HIDDEN_PATIENCE = 3.0
 
 
 def judge(
-    table: TrackTable, motion: EgoMotion, dark: bool, frame: Frame, fixed_px: FloatArray, config: TrackingConfig
+    table: TrackTable,
+    motion: EgoMotion,
+    dark: bool,
+    frame: Frame,
+    fixed_px: FloatArray,
+    config: TrackingConfig,
+    hidden: BoolArray,
 ) -> TrackTable:
     """Decide each object's state and whether it moves.
 
@@ -34,6 +42,7 @@ def judge(
         frame: the image, for its stamp and size.
         fixed_px: `(F, 2)` places of stars.
         config: thresholds.
+        hidden: `(T,)` which objects are not seen because another is where they are expected.
 
     """
     seen = table.segment_rows >= 0
@@ -50,7 +59,8 @@ def judge(
     dull = still_frames >= config.retire_after
     # Under a dark sky an object with a mask stays interesting while it rests: it is no star.
     resolved = dark & ~table.point_source
-    late = (unseen_s > config.max_coast_s) | (motion.dt_s > config.max_gap_s)
+    patience_s = config.max_coast_s * np.where(hidden, _HIDDEN_PATIENCE, 1.0)
+    late = (unseen_s > patience_s) | (motion.dt_s > config.max_gap_s)
     gone = hopeless | late | (dull & ~resolved) | _left(table, frame.size) | _are_stars(table, moving, fixed_px)
     stages = np.where(gone, int(ObjectState.LOST), stages)
     return table.with_columns(stages=stages, moving=moving, still_frames=still_frames)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sparsematch_ros.data import EgoMotion, FloatArray, Frame, ObjectState, Segments, SpaceObject
 from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.table import TrackTable
 
+# An expected outline of which others leave less than this is hidden.
+_SHOWN_SHARE = 0.25
+# The velocity of what shows of an object that the border cuts is that of the object to this share.
+_CUT_SHARE = 0.5
 
-def describe_objects(table: TrackTable, segments: Segments, frame: Frame, motion: EgoMotion) -> tuple[SpaceObject, ...]:
-    """Turn the table's rows into objects; masks are views of the segments' tensor, not copies."""
+
+def describe_objects(
+    table: TrackTable, segments: Segments, frame: Frame, motion: EgoMotion, outlines: Outlines
+) -> tuple[SpaceObject, ...]:
+    """Turn the table's rows into objects; masks are views of the segments' tensor, or the last ones while coasting."""
     centroids: FloatArray = table.states[:, :2]
     apparent = table.states[:, 2:] + _background_velocity(motion, centroids)
-    bearings = _bearings(table, frame)
+    spread = _velocity_spread(table, frame)
+    bearings = _bearings(table, frame, spread)
     existence = 1 / (1 + np.exp(-table.log_odds))
+    masks, shown = _masks(table, segments, frame, outlines)
     described = (
         table.descriptors.abs().sum(dim=1).gt(0).tolist() if table.descriptors.shape[1] else [False] * len(table)
     )
@@ -22,25 +34,52 @@ def describe_objects(table: TrackTable, segments: Segments, frame: Frame, motion
         SpaceObject(
             id=table.uuid(row),
             state=ObjectState(int(table.stages[row])),
-            moving=bool(table.moving[row]),
+            # What is wholly behind another object is followed, but there is nothing to report.
+            moving=bool(table.moving[row] and shown[row]),
             existence_probability=float(existence[row]),
             bbox_xywh_px=table.boxes_xywh_px[row],
             centroid_px=centroids[row],
             centroid_covariance=table.covariances[row, :2, :2],
             area_px=float(table.areas_px[row]),
             velocity_px_s=table.states[row, 2:],
-            velocity_covariance=table.covariances[row, 2:, 2:],
+            velocity_covariance=spread[row],
             apparent_velocity_px_s=apparent[row],
             first_seen_ns=int(table.first_seen_ns[row]),
             last_seen_ns=int(table.last_seen_ns[row]),
             descriptor=table.descriptors[row] if described[row] else None,
-            mask=segments.masks[segment]
-            if 0 <= (segment := int(table.segment_rows[row])) < segments.mask_count
-            else None,
+            mask=masks[row],
             **{name: values[row] for name, values in bearings.items()},
         )
         for row in range(len(table))
     )
+
+
+def _masks(
+    table: TrackTable, segments: Segments, frame: Frame, outlines: Outlines
+) -> tuple[list[Tensor | None], list[bool]]:
+    """Give each object's mask, the last one while it coasts, and whether any of it can show beside the others."""
+    rows = table.segment_rows
+    seen = (rows >= 0) & (rows < segments.mask_count)
+    masks: list[Tensor | None] = [segments.masks[rows[row]] if seen[row] else None for row in range(len(table))]
+    shown = [True] * len(table)
+    coasting = (rows < 0) & (table.stages == ObjectState.COASTING) & ~table.point_source
+    if not coasting.any():
+        return masks, shown
+    others = segments.masks[torch.as_tensor(rows[seen], device=segments.masks.device)].any(dim=0)
+    for row in np.flatnonzero(coasting):
+        outline = outlines.at(table.uuid(int(row)), table.states[row, :2], frame.size)
+        if outline is not None:
+            masks[row] = outline & ~others
+            shown[row] = bool((outline & ~others).sum() > _SHOWN_SHARE * outline.sum())
+    return masks, shown
+
+
+def _velocity_spread(table: TrackTable, frame: Frame) -> FloatArray:
+    """Give the covariance of the velocities `(T, 2, 2)`: wider where the border cuts an object."""
+    low, extent = table.boxes_xywh_px[:, :2], table.boxes_xywh_px[:, 2:]
+    cut = ((low <= 0) | (low + extent >= np.array(frame.size)[::-1])).any(axis=1)
+    velocity = table.states[:, 2:] * np.where(cut, _CUT_SHARE, 0.0)[:, None]
+    return np.asarray(table.covariances[:, 2:, 2:] + velocity[:, :, None] * velocity[:, None])
 
 
 def _background_velocity(motion: EgoMotion, centroids: FloatArray) -> FloatArray:
@@ -52,7 +91,7 @@ def _background_velocity(motion: EgoMotion, centroids: FloatArray) -> FloatArray
     ) / motion.dt_s
 
 
-def _bearings(table: TrackTable, frame: Frame) -> dict[str, FloatArray]:
+def _bearings(table: TrackTable, frame: Frame, spread: FloatArray) -> dict[str, FloatArray]:
     """Give bearings and rates; the background rests in inertial space, so velocity against it is inertial."""
     if frame.camera is None:
         return {}
@@ -63,5 +102,5 @@ def _bearings(table: TrackTable, frame: Frame) -> dict[str, FloatArray]:
         "bearing": frame.camera.bearings(centroids),
         "bearing_covariance": jacobian @ table.covariances[:, :2, :2] @ transposed,
         "bearing_rate_rad_s": np.einsum("nij,nj->ni", jacobian, table.states[:, 2:]),
-        "bearing_rate_covariance": jacobian @ table.covariances[:, 2:, 2:] @ transposed,
+        "bearing_rate_covariance": jacobian @ spread @ transposed,
     }

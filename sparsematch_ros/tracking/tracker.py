@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from sparsematch_ros.config import MatchingConfig, TrackingConfig
 from sparsematch_ros.data import (
+    BoolArray,
     Descriptors,
     EgoMotion,
     Expectations,
@@ -24,9 +25,10 @@ from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.kinematics import apply_homography, predict_states
 from sparsematch_ros.matching.segments import background_variance_px2
 from sparsematch_ros.sky import Sky
-from sparsematch_ros.tracking.association import assign_segments
+from sparsematch_ros.tracking.association import assign_segments, held_in, parts_of_known
 from sparsematch_ros.tracking.judgement import are_surroundings, judge
 from sparsematch_ros.tracking.kalman import update
+from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
 from sparsematch_ros.tracking.resting import RestingSources
 from sparsematch_ros.tracking.table import TrackTable
@@ -56,6 +58,7 @@ class Tracker:
         """Forget everything."""
         self._table = TrackTable.empty(max(self.config.confirm_window, self.config.confirm_window_point))
         self._resting = RestingSources()
+        self._outlines = Outlines()
 
     def expect(self, motion: EgoMotion) -> Expectations:
         """Predict all objects through the background's motion into the next frame."""
@@ -111,10 +114,12 @@ class Tracker:
             assigned[:] = -1  # Across such a gap nothing is what it was.
         table = self._predicted(expectations, motion)
         table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
-        table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config)
-        free = self._nobodys(table, segments, sky.dark, frame.size)
+        hidden = held_in(expectations, segments).any(axis=1) & (assigned < 0)
+        table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config, hidden)
+        free = self._nobodys(table, segments, sky.dark, frame.size, parts_of_known(expectations, segments))
         table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
-        objects = describe_objects(table, segments, frame, motion)
+        self._outlines.learn(table, segments)
+        objects = describe_objects(table, segments, frame, motion, self._outlines)
         self._table = table.take(table.stages != ObjectState.LOST)
         self._resting.learn(sky, expectations.resting_px, frame.size)
         return objects
@@ -168,13 +173,15 @@ class Tracker:
             descriptors=_blended(table, seen, rows, descriptors).descriptors,
         )
 
-    def _nobodys(self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int]) -> IntArray:
-        """Choose the segments that are nobody's and worth an object, the surest first.
+    def _nobodys(
+        self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int], parts: BoolArray
+    ) -> IntArray:
+        """Choose the segments that are nobody's nor `parts` `(N,)` of somebody, and worth an object, the surest first.
 
         Under a dark sky all are. Elsewhere a segment must move against its surroundings, and one that spans the image
         from border to border is surroundings itself.
         """
-        free = np.ones(len(segments), dtype=bool)
+        free = ~parts
         free[table.segment_rows[table.segment_rows >= 0]] = False
         if not dark:
             free &= segments.moving_shares > self.config.moving_share

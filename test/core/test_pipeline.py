@@ -21,7 +21,7 @@ from sparsematch_ros.segmentation.sam import PromptedSam
 
 SIZE = (120, 160)
 CAMERA = CameraModel.from_fov(320, 240, 10.0)
-STAGES = {"egomotion", "segmentation", "description", "matching", "tracking"}
+STAGES = {"sky", "egomotion", "segmentation", "description", "matching", "tracking"}
 # Random weights are sure of nothing: all their masks count here, so that the stages behind have work.
 ANYTHING = SegmentationConfig(pred_iou_thresh=0.0, targeted_iou_thresh=0.0, stability_score_thresh=0.0)
 

@@ -1,0 +1,46 @@
+"""The last mask of each object, so that one that is not seen for a while still has an outline where it is expected."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsematch_ros.data import FloatArray, Segments
+from sparsematch_ros.tracking.table import TrackTable
+
+
+class Outlines:
+    """Remembers the masks of resolved objects, cut to their boxes."""
+
+    def __init__(self) -> None:
+        """Remember nothing."""
+        self._kept: dict[UUID, tuple[Tensor, FloatArray]] = {}
+
+    def learn(self, table: TrackTable, segments: Segments) -> None:
+        """Keep the masks of the objects that were seen with one; forget those of objects that are gone."""
+        known = {table.uuid(row) for row in range(len(table))}
+        self._kept = {identity: kept for identity, kept in self._kept.items() if identity in known}
+        for row in np.flatnonzero((table.segment_rows >= 0) & (table.segment_rows < segments.mask_count)):
+            segment = int(table.segment_rows[row])
+            left, top, width, height = segments.boxes_xywh_px[segment].astype(int)
+            crop = segments.masks[segment, top : top + height, left : left + width].clone()
+            self._kept[table.uuid(int(row))] = (crop, segments.centroids_px[segment] - (left, top))
+
+    def at(self, identity: UUID, centroid_px: FloatArray, size: tuple[int, int]) -> Tensor | None:
+        """Give an object's last mask `(H, W)` moved to a centroid; None where none is known or it lies outside."""
+        if identity not in self._kept:
+            return None
+        crop, offset = self._kept[identity]
+        left, top = np.rint(centroid_px - offset).astype(int)
+        bottom, right = min(size[0], top + crop.shape[0]), min(size[1], left + crop.shape[1])
+        first_row, first_column = max(top, 0), max(left, 0)
+        if first_row >= bottom or first_column >= right:
+            return None
+        mask = torch.zeros(size, dtype=torch.bool, device=crop.device)
+        mask[first_row:bottom, first_column:right] = crop[
+            first_row - top : bottom - top, first_column - left : right - left
+        ]
+        return mask
