@@ -16,7 +16,7 @@ from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.sky import Sky
 
 # An attitude that comes with a frame is trusted to this in pixels; star trackers do better, gyros alone do worse.
-_TELEMETRY_RESIDUAL_PX = 0.2
+_TELEMETRY_RESIDUAL_PX = 0.15
 
 # Fainter sources are mostly noise, and where they are many they outvote the stars.
 _LEAST_STAR_SNR = 4.0

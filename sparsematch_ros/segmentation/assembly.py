@@ -15,8 +15,8 @@ from sparsematch_ros.segmentation.masks import mask_geometry
 from sparsematch_ros.sky import Sky
 
 # The boundary's error [px], and the share of the size by which SAM's masks breathe between frames.
-_BOUNDARY_SIGMA_PX = 0.25
-_BREATHING_SHARE = 0.01
+_BOUNDARY_SIGMA_PX = 0.2
+_BREATHING_SHARE = 0.007
 # A mask cut by the image border says little of the centroid.
 _TRUNCATED_FACTOR = 5.0
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Expectations, FloatArray, Frame, IntArray, PromptReason, Prompts
+from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, FloatArray, Frame, IntArray, PromptReason, Prompts
 from sparsematch_ros.egomotion.residual import moving_regions
 from sparsematch_ros.kinematics import box_iou
 from sparsematch_ros.segmentation.unseen import UnseenPlaces, inside_boxes
@@ -21,6 +21,7 @@ _SAME_IOU = 0.3
 _MARGIN = 0.02
 # Under a dark sky an expected box with a smaller bright share is not asked.
 _LIT_SHARE = 0.1
+_SMALL_PX = 8.0
 
 
 class Proposer:
@@ -76,15 +77,29 @@ class Proposer:
 
 
 def _lit(prompts: Prompts, sky: Sky) -> Prompts:
-    """Leave out what is expected where a dark sky shows no bright region: SAM would answer with a piece of sky."""
+    """Leave out what is expected where a dark sky shows nothing: SAM would answer with a piece of sky.
+
+    Where there is no bright region, what is smaller than a few pixels is left to the point sources.
+    """
     if sky.silhouettes is None or sky.region_labels is None:
         return prompts
-    total = cv2.integral((sky.silhouettes & (sky.region_labels > 0)).astype(np.uint8))
+    large = (_extents(prompts) > _SMALL_PX).any(axis=1)
+    lit = _lit_shares(prompts, sky.silhouettes) >= _LIT_SHARE
+    regions = _lit_shares(prompts, sky.region_labels > 0) > 0
+    return _take(prompts, np.flatnonzero(lit & (large | regions)))
+
+
+def _extents(prompts: Prompts) -> FloatArray:
+    return prompts.boxes_xyxy_px[:, 2:] - prompts.boxes_xyxy_px[:, :2]
+
+
+def _lit_shares(prompts: Prompts, lit: BoolArray) -> FloatArray:
+    """Give the share of each prompt's box `(P,)` that a raster `(H, W)` lights."""
+    total = cv2.integral(lit.astype(np.uint8))
     left, top = np.floor(prompts.boxes_xyxy_px[:, :2]).astype(np.int64).T
     right, bottom = np.ceil(prompts.boxes_xyxy_px[:, 2:]).astype(np.int64).T + 1
-    lit = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
-    extent = (right - left) * (bottom - top)
-    return _take(prompts, np.flatnonzero(lit >= _LIT_SHARE * extent))
+    count = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    return np.asarray(count / ((right - left) * (bottom - top)))
 
 
 def _refresh(expected: Prompts, seen: Prompts) -> tuple[Prompts, Prompts]:

@@ -123,7 +123,7 @@ class AdaptiveSegmenter:
         if sky.silhouettes is not None and sky.region_labels is not None:
             found = self._one_for_each([self._lit_only(found, sky.silhouettes)], frame.size)
             found = MaskRows.join([found, self._unexplained(found, sky.silhouettes, sky.region_labels)])
-        points = select_point_sources(sky, expectations, frame.size, self.config)
+        points = _outside(found, sky, select_point_sources(sky, expectations, frame.size, self.config))
         segments, owners = assemble(found, sky, points, motion)
         return Segmentation(segments, prompts, tuple(embeddings), owners)
 
@@ -205,3 +205,13 @@ class AdaptiveSegmenter:
         return MaskRows(
             masks, _SILHOUETTE_SCORE * column, column, column * float(PromptReason.BRIGHT), column.long() * 0
         )
+
+
+def _outside(found: MaskRows, sky: Sky, points: IntArray) -> IntArray:
+    """Leave out the point sources `(K,)` that a mask holds: one thing, one segment."""
+    if len(found.masks) == 0 or len(points) == 0:
+        return points
+    height, width = found.masks.shape[1:]
+    x, y = np.clip(np.rint(sky.points_px[points]), 0, (width - 1, height - 1)).astype(np.int64).T
+    covered = found.masks.any(dim=0).cpu().numpy()
+    return points[~covered[y, x]]

@@ -184,3 +184,24 @@ def test_the_sweep_takes_what_the_budget_leaves() -> None:
         config = SegmentationConfig(prompt_budget=8, sweep_prompts=most)
         prompts = Proposer(config).propose(FLAT, STILL, Sky(), expected)
         assert np.isin(prompts.reasons, BARE).sum() == left
+
+
+def test_what_is_expected_in_the_dark_is_asked_only_where_something_is_bright() -> None:
+    """Of two expected objects one is there; and two that share one bright region are asked by their own boxes."""
+    labels = np.zeros(SIZE, dtype=np.int32)
+    labels[20:40, 20:60] = 1
+    box = np.array([[20.0, 20.0, 59.0, 39.0]])
+    sky = Sky(
+        True,
+        boxes_xyxy_px=box,
+        region_points_px=np.array([[40.0, 30.0]]),
+        region_areas_px=np.array([800.0]),
+        silhouettes=labels > 0,
+        region_labels=labels,
+    )
+    one = Proposer(SegmentationConfig()).propose(FLAT, STILL, sky, expecting([[20, 20, 40, 20], [90, 60, 20, 20]]))
+    assert one.reasons.tolist() == [PromptReason.EXPECTED]
+    np.testing.assert_array_equal(one.boxes_xyxy_px, box)
+    both = Proposer(SegmentationConfig()).propose(FLAT, STILL, sky, expecting([[20, 20, 22, 20], [38, 20, 22, 20]]))
+    assert both.reasons.tolist() == [PromptReason.EXPECTED, PromptReason.EXPECTED]
+    assert both.boxes_xyxy_px[0, 2] < 45 < 59 < both.boxes_xyxy_px[1, 2]

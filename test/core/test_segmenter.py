@@ -254,3 +254,15 @@ def test_full_grid_that_keeps_nothing(sam: PromptedSam) -> None:
     )
     assert len(found.segments) == 0
     assert found.segments.masks.shape == (0, 16, 16)
+
+
+def test_a_bright_region_without_a_mask_is_its_silhouette(sam: PromptedSam) -> None:
+    """Nothing may be asked, yet two discs against a dark sky are two segments, good to a pixel all around."""
+    discs = disc((40, 30), 12) | disc((95, 60), 9)
+    found = run(sam, np.where(discs, 180, 10), prompt_budget=0, survey_first_frame=False)
+    assert not found.embeddings
+    assert found.segments.mask_count == 2
+    assert (found.segments.scores < 0.7).all()
+    for mask, (centre, radius) in zip(found.segments.masks.numpy(), (((40, 30), 12), ((95, 60), 9)), strict=True):
+        assert not (mask & ~disc(centre, radius + 1)).any()
+        assert not (disc(centre, radius - 1) & ~mask).any()

@@ -153,6 +153,16 @@ def test_a_source_in_the_smallest_image() -> None:
     np.testing.assert_allclose(sky.points_px[0], [8.0, 7.0], atol=0.15)
 
 
+def test_a_pixel_that_no_optics_could_light_is_no_source() -> None:
+    """A hot pixel as bright as a star beside it: the star alone is found, even one as sharp as half a pixel."""
+    y, x = np.indices((80, 120))
+    for sigma_px, shift in ((0.5, 0.0), (0.5, 0.5), (0.8, 0.25), (1.1, 0.5)):
+        image = 10 + 150 * np.exp(-((x - 30 - shift) ** 2 + (y - 40) ** 2) / (2 * sigma_px**2))
+        image[20, 90] = 160
+        sky = survey_sky(image.round().astype(np.uint8), CONFIG, 500)
+        np.testing.assert_allclose(sky.points_px, [[30 + shift, 40]], atol=0.2)
+
+
 # Which sources become segments ----------------------------------------------------------------------------------------
 
 
