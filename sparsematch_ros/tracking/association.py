@@ -31,6 +31,7 @@ def assign_segments(
     cosines: FloatArray,
     gate_sigma: float,
     ages: IntArray,
+    merged: BoolArray,
 ) -> IntArray:
     """Give each object's segment `(T,)`, -1 for none.
 
@@ -44,10 +45,10 @@ def assign_segments(
         cosines: `(T, N)` appearance of objects against segments; NaN unknown.
         gate_sigma: innovation gate [standard deviations].
         ages: `(T,)` frames since birth; a newborn has no velocity yet, so only a match can carry it on.
+        merged: `(T, N)` of `mergers`: segments that are more than the object.
 
     """
     assigned = _follow(expectations, segments, matches, gate_sigma)
-    merged = mergers(expectations, segments)
     seen = np.flatnonzero(assigned >= 0)
     assigned[seen[merged[seen, assigned[seen]]]] = -1
     objects = np.flatnonzero((assigned < 0) & (ages > 1))

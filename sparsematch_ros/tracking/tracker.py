@@ -25,7 +25,7 @@ from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.kinematics import apply_homography, predict_states
 from sparsematch_ros.matching.segments import background_variance_px2
 from sparsematch_ros.sky import Sky
-from sparsematch_ros.tracking.association import assign_segments, held_in, parts_of_known
+from sparsematch_ros.tracking.association import assign_segments, held_in, mergers, parts_of_known
 from sparsematch_ros.tracking.judgement import are_surroundings, judge
 from sparsematch_ros.tracking.kalman import update
 from sparsematch_ros.tracking.outlines import Outlines
@@ -109,14 +109,15 @@ class Tracker:
         motion = expectations.background or EgoMotion()
         cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
         gate, ages = self.config.gate_sigma, self._table.ages
-        assigned = assign_segments(expectations, segments, matches, cosines, gate, ages)
+        merged, parts, covered = _overlaps(expectations, segments, sky.dark)
+        assigned = assign_segments(expectations, segments, matches, cosines, gate, ages, merged)
         if motion.dt_s > self.config.max_gap_s:
             assigned[:] = -1  # Across such a gap nothing is what it was.
         table = self._predicted(expectations, motion)
         table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
-        hidden = held_in(expectations, segments).any(axis=1) & (assigned < 0)
+        hidden = covered & (assigned < 0)
         table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config, hidden)
-        free = self._nobodys(table, segments, sky.dark, frame.size, parts_of_known(expectations, segments))
+        free = self._nobodys(table, segments, sky.dark, frame.size, parts)
         table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
         self._outlines.learn(table, segments)
         objects = describe_objects(table, segments, frame, motion, self._outlines)
@@ -209,6 +210,18 @@ class Tracker:
         return newborn.with_columns(
             moving_shares=segments.moving_shares[rows], point_source=rows >= segments.mask_count
         )
+
+
+def _overlaps(expectations: Expectations, segments: Segments, dark: bool) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Say which segments are several objects, `(T, N)`, which are parts of one, `(N,)`, and who is covered, `(T,)`.
+
+    Under a dark sky alone: elsewhere the ground is a segment too, and holds everything.
+    """
+    count, number = len(expectations), len(segments)
+    if not dark:
+        return np.zeros((count, number), dtype=bool), np.zeros(number, dtype=bool), np.zeros(count, dtype=bool)
+    covered = np.asarray(held_in(expectations, segments).any(axis=1))
+    return mergers(expectations, segments), parts_of_known(expectations, segments), covered
 
 
 def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
