@@ -222,12 +222,6 @@ class Segments:
         """Count the segments that carry a mask."""
         return int(self.masks.shape[0])
 
-    @property
-    def cut(self) -> BoolArray:
-        """Which boxes `(N,)` touch the border of the image, beyond which they may go on."""
-        low, extent = self.boxes_xywh_px[:, :2], np.array(self.masks.shape[:0:-1])
-        return np.asarray(((low <= 0) | (low + self.boxes_xywh_px[:, 2:] >= extent)).any(axis=1))
-
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:

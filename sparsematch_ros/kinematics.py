@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsematch_ros.data import FloatArray
+from sparsematch_ros.data import BoolArray, FloatArray
 
 
 def apply_homography(homography: FloatArray, points_px: FloatArray) -> FloatArray:
@@ -66,10 +66,21 @@ def _acceleration_noise(dt_s: float, acceleration_px_s2: float) -> FloatArray:
     return np.asarray(np.kron(block, np.eye(2)), dtype=np.float64)
 
 
-def box_iou(first_xywh: FloatArray, second_xywh: FloatArray) -> FloatArray:
-    """Give the intersection over union `(N, M)` of boxes `(N, 4)` and `(M, 4)`."""
+def box_intersection(first_xywh: FloatArray, second_xywh: FloatArray) -> FloatArray:
+    """Give the common area `(N, M)` [px^2] of boxes `(N, 4)` and `(M, 4)`."""
     low = np.maximum(first_xywh[:, None, :2], second_xywh[None, :, :2])
     high = np.minimum((first_xywh[:, :2] + first_xywh[:, 2:])[:, None], (second_xywh[:, :2] + second_xywh[:, 2:])[None])
-    overlap = np.clip(high - low, 0, None).prod(axis=2)
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2))
+
+
+def touches_border(boxes_xywh_px: FloatArray, size: tuple[int, ...]) -> BoolArray:
+    """Say which boxes `(N, 4)` touch the border of an image of `size` (height, width), beyond which they may go on."""
+    low, high = boxes_xywh_px[:, :2], boxes_xywh_px[:, :2] + boxes_xywh_px[:, 2:]
+    return np.asarray(((low <= 0) | (high >= np.array(size)[::-1])).any(axis=1))
+
+
+def box_iou(first_xywh: FloatArray, second_xywh: FloatArray) -> FloatArray:
+    """Give the intersection over union `(N, M)` of boxes `(N, 4)` and `(M, 4)`."""
+    overlap = box_intersection(first_xywh, second_xywh)
     union = first_xywh[:, 2:].prod(axis=1)[:, None] + second_xywh[:, 2:].prod(axis=1)[None] - overlap
     return np.asarray(overlap / np.maximum(union, 1e-9))

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sparsematch_ros.config import MatchingConfig
 from sparsematch_ros.data import EgoMotion, Expectations, FloatArray, IntArray, Matches, Segments
-from sparsematch_ros.kinematics import apply_homography, box_iou, move_boxes
+from sparsematch_ros.kinematics import apply_homography, box_iou, move_boxes, touches_border
 
 _FORBIDDEN = 1e6
 # A tracked object is looked for within this many standard deviations of where it is expected.
@@ -91,8 +91,10 @@ def _cost(
         + np.log(gate / _LEAST_GATE_PX)[:, None]
     )
     both_small = (previous.areas_px[:, None] < 200) & (current.areas_px[None] < 200)
+    before, now = (touches_border(part.boxes_xywh_px, part.masks.shape[1:]) for part in (previous, current))
+    cut = before[:, None] | now[None]
     # What the border cuts may shrink and grow as it leaves and enters.
-    wrong_size = (ratio > np.log(config.max_area_ratio)) & ~both_small & ~current.cut[None] & ~previous.cut[:, None]
+    wrong_size = (ratio > np.log(config.max_area_ratio)) & ~both_small & ~cut
     # The look of few pixels changes with what is around them: where one was expected it does not matter.
     telling = (overlap < _SAME_PLACE_IOU) | (previous.areas_px >= _TELLING_PX2)[:, None]
     unlike = np.where(np.isnan(cosines), False, cosines < config.min_cosine) & telling

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparsematch_ros.data import EgoMotion, FloatArray, IntArray, PromptReason, Segments
 from sparsematch_ros.egomotion.residual import moving_shares
+from sparsematch_ros.kinematics import touches_border
 from sparsematch_ros.segmentation.masks import mask_geometry
 from sparsematch_ros.sky import Sky
 
@@ -110,7 +111,5 @@ def _point_table(sky: Sky, points: IntArray) -> FloatArray:
 
 def _centroid_sigma(table: FloatArray, size: tuple[int, ...]) -> FloatArray:
     """Give the centroid's standard deviation an axis `(M,)`: boundary error, breathing masks, truncation."""
-    left, top, width, height = table[:, :4].T
     sigma = np.hypot(_BOUNDARY_SIGMA_PX, _BREATHING_SHARE * np.sqrt(table[:, 6]))
-    cut = (left <= 0) | (top <= 0) | (left + width >= size[1]) | (top + height >= size[0])
-    return np.where(cut, sigma * _TRUNCATED_FACTOR, sigma)
+    return np.where(touches_border(table[:, :4], size), sigma * _TRUNCATED_FACTOR, sigma)

@@ -24,14 +24,17 @@ class PromptBatches:
     """Runs prompts in batches; where memory does not suffice, in smaller ones from then on.
 
     Attributes:
-        size: prompts in a batch, 0 before it is known.
+        size: prompts in the last run's batches, 0 before it is known.
 
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
         """Take the wanted size, 0 for what suits the device."""
         self.size = size
+        self._wanted = size
         self._device = device
+        # Prompts times image tokens that memory has been seen to hold at most.
+        self._most_tokens: int | None = None
 
     def run(self, count: int, tokens: int, ask: Callable[[slice], Result]) -> list[Result]:
         """Give the answers of `ask` to prompts 0 to `count`, batch by batch.
@@ -45,14 +48,16 @@ class PromptBatches:
             SparsematchError: where memory does not suffice for one prompt.
 
         """
-        self.size = self.size or self._first_guess(tokens)
+        self.size = self._wanted or self._first_guess(tokens)
+        if self._most_tokens is not None:
+            self.size = max(1, min(self.size, self._most_tokens // tokens))
         results: list[Result] = []
         position = 0
         while position < count:
             batch = slice(position, min(position + self.size, count))
             result = self._try(ask, batch)
             if result is None:
-                self._halve(batch.stop - batch.start)
+                self._halve(batch.stop - batch.start, tokens)
                 continue
             results.append(result)
             position = batch.stop
@@ -73,12 +78,13 @@ class PromptBatches:
         # Outside the handler, which would hold the failed call's tensors.
         return None
 
-    def _halve(self, tried: int) -> None:
+    def _halve(self, tried: int, tokens: int) -> None:
         if tried == 1:
             raise SparsematchError(
                 f"{self._device}: out of memory with one prompt; a smaller model.input_size or another device is needed"
             )
         self.size = tried // 2
+        self._most_tokens = self.size * tokens
         warnings.warn(
             f"{self._device}: out of memory with {tried} prompts a call, {self.size} from now on", stacklevel=3
         )

@@ -100,33 +100,33 @@ class PromptAsker:
         logits, scores = self.sam.decode(embedding, part.question.prompts.points_px[rows], boxes)
         scale = embedding.cells_per_px
         wanted = torch.as_tensor((boxes - np.tile(embedding.corner_px, 2)) * scale, device=logits.device)
-        merit = scores + candidate_agreement(logits > 0, wanted)
-        merit = merit - _SIZE_WEIGHT * size_change(logits > 0, part.question.prompts.areas_px[rows] * scale**2)
+        masks = self.sam.content(logits > 0, embedding)
+        merit = scores + candidate_agreement(masks, wanted)
+        merit = merit - _SIZE_WEIGHT * size_change(masks, part.question.prompts.areas_px[rows] * scale**2)
         if part.question.motion.residual is not None:
-            merit = merit + self._motion_merit(logits, part, part.question.motion.residual.evidence)
+            merit = merit + self._motion_merit(masks, part, part.question.motion.residual.evidence)
         if part.question.sky.silhouettes is not None:
-            merit = merit + self._lit_merit(logits, part, part.question.sky.silhouettes, wanted)
+            merit = merit + self._lit_merit(masks, part, part.question.sky.silhouettes, wanted)
         best = merit.argmax(dim=1)
         each = torch.arange(len(rows), device=logits.device)
         return self._filtered(logits[each, best], scores[each, best], rows, part, targeted=True)
 
-    def _motion_merit(self, logits: Tensor, part: _Part, evidence: NDArray[np.float32]) -> Tensor:
+    def _motion_merit(self, masks: Tensor, part: _Part, evidence: NDArray[np.float32]) -> Tensor:
         """Score candidates `(P, C, h, w)` by how well they hold what moves: evident inside, not around."""
-        masks = self.sam.content(logits.flatten(0, 1) > 0, part.embedding)
         height, width = part.question.frame.size
         edges = np.array(part.embedding.region_xyxy_px) / np.array([width, height, width, height])
-        inside, around = moving_shares(evidence, masks, edges)
-        return (inside - around).reshape(logits.shape[:2])
+        inside, around = moving_shares(evidence, masks.flatten(0, 1), edges)
+        return (inside - around).reshape(masks.shape[:2])
 
-    def _lit_merit(self, logits: Tensor, part: _Part, silhouettes: BoolArray, boxes: Tensor) -> Tensor:
+    def _lit_merit(self, masks: Tensor, part: _Part, silhouettes: BoolArray, boxes: Tensor) -> Tensor:
         """Score candidates `(P, C, h, w)` by their IoU with what is bright in the prompt's box `(P, 4)` [cells]."""
         left, top, right, bottom = (int(edge) for edge in part.embedding.region_xyxy_px)
-        lit = torch.from_numpy(silhouettes[top:bottom, left:right]).to(logits.device).float()
+        lit = torch.from_numpy(silhouettes[top:bottom, left:right]).to(masks.device).float()
         lit = functional.interpolate(lit[None, None], size=part.embedding.cells, mode="area")[0, 0]
-        masks = self.sam.content(logits > 0, part.embedding).float()
+        filled = masks.float()
         wanted = lit * _inside(boxes, part.embedding.cells)[:, None]
-        common = torch.minimum(masks, wanted).flatten(2).sum(dim=2)
-        return common / torch.maximum(masks, wanted).flatten(2).sum(dim=2).clamp(min=1e-6)
+        common = torch.minimum(filled, wanted).flatten(2).sum(dim=2)
+        return common / torch.maximum(filled, wanted).flatten(2).sum(dim=2).clamp(min=1e-6)
 
     def _swept(self, part: _Part, rows: IntArray) -> Candidates:
         """Ask with a bare point; all three multimask outputs may stay, as in SAM's automatic generator."""
@@ -138,7 +138,7 @@ class PromptAsker:
         """Drop masks that are unsure, unstable, empty or most of what is seen."""
         config, cells = self.config, part.embedding.cells
         masks = self.sam.content(logits > 0, part.embedding)
-        steady = stability(logits, config.stability_score_offset)
+        steady = stability(self.sam.content(logits, part.embedding), config.stability_score_offset)
         area = masks.flatten(1).sum(dim=1)
         good = (area > 0) & (area <= config.max_area_fraction * cells[0] * cells[1])
         good &= scores >= (config.targeted_iou_thresh if targeted else config.pred_iou_thresh)

@@ -21,6 +21,7 @@ from segment_anything.utils.amg import (
     remove_small_regions,
 )
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.ops import nms
 
 from sparsematch_ros.config import SegmentationConfig
@@ -206,15 +207,7 @@ class MaskGenerator:
         """Drop what several crops found, for the smaller crop's; gives the rest and their rows."""
         height, width = (max(part.logits.shape[axis] for part in parts) for axis in (1, 2))
         padded = [
-            _Candidates(
-                torch.nn.functional.pad(
-                    part.logits, (0, width - part.logits.shape[2], 0, height - part.logits.shape[1])
-                ),
-                part.boxes,
-                part.scores,
-                part.stability,
-                part.points,
-            )
+            replace(part, logits=pad(part.logits, (0, width - part.logits.shape[2], 0, height - part.logits.shape[1])))
             for part in parts
         ]
         joined = _Candidates.join(padded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -39,6 +40,17 @@ def _span(occupied: Tensor) -> tuple[Tensor, Tensor]:
     last = occupied.shape[1] - 1 - filled.flip(1).argmax(dim=1)
     extent = torch.where(any_cell, last - first + 1, torch.zeros_like(first))
     return first.double() * any_cell, extent.double()
+
+
+def masks_at(masks: Tensor, points_px: FloatArray) -> BoolArray:
+    """Say which masks `(M, H, W)` hold which points `(P, 2)`, `(P, M)` on the host; none holds a point outside."""
+    held = np.zeros((len(points_px), len(masks)), dtype=bool)
+    x, y = np.rint(points_px).astype(np.int64).T
+    inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < masks.shape[2]) & (y < masks.shape[1]))
+    if len(masks) and len(inside):
+        rows, columns = (torch.as_tensor(axis[inside], device=masks.device) for axis in (y, x))
+        held[inside] = masks[:, rows, columns].T.cpu().numpy()
+    return held
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:

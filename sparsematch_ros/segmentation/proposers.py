@@ -81,7 +81,7 @@ def _lit(prompts: Prompts, sky: Sky) -> Prompts:
 
     Where there is no bright region, what is smaller than a few pixels is left to the point sources.
     """
-    if sky.silhouettes is None or sky.region_labels is None:
+    if len(prompts) == 0 or sky.silhouettes is None or sky.region_labels is None:
         return prompts
     large = (_extents(prompts) > _SMALL_PX).any(axis=1)
     lit = _lit_shares(prompts, sky.silhouettes) >= _LIT_SHARE

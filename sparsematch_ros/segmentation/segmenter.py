@@ -25,7 +25,7 @@ from sparsematch_ros.data import (
 from sparsematch_ros.segmentation.assembly import MaskRows, assemble
 from sparsematch_ros.segmentation.candidates import Candidates, PromptAsker, Question
 from sparsematch_ros.segmentation.generator import MaskGenerator
-from sparsematch_ros.segmentation.masks import keep_strongest, sharpen_against_sky
+from sparsematch_ros.segmentation.masks import keep_strongest, masks_at, sharpen_against_sky
 from sparsematch_ros.segmentation.points import select_point_sources
 from sparsematch_ros.segmentation.proposers import Proposer, grid_prompts, join_prompts
 from sparsematch_ros.segmentation.regions import Region, plan_regions
@@ -123,7 +123,9 @@ class AdaptiveSegmenter:
         if sky.silhouettes is not None and sky.region_labels is not None:
             found = self._one_for_each([self._lit_only(found, sky.silhouettes)], frame.size)
             found = MaskRows.join([found, self._unexplained(found, sky.silhouettes, sky.region_labels)])
-        points = _outside(found, sky, select_point_sources(sky, expectations, frame.size, self.config))
+        points = select_point_sources(sky, expectations, frame.size, self.config)
+        # A point source that a mask holds is that mask: one thing, one segment.
+        points = points[~masks_at(found.masks, sky.points_px[points]).any(axis=1)]
         segments, owners = assemble(found, sky, points, motion)
         return Segmentation(segments, prompts, tuple(embeddings), owners)
 
@@ -205,13 +207,3 @@ class AdaptiveSegmenter:
         return MaskRows(
             masks, _SILHOUETTE_SCORE * column, column, column * float(PromptReason.BRIGHT), column.long() * 0
         )
-
-
-def _outside(found: MaskRows, sky: Sky, points: IntArray) -> IntArray:
-    """Leave out the point sources `(K,)` that a mask holds: one thing, one segment."""
-    if len(found.masks) == 0 or len(points) == 0:
-        return points
-    height, width = found.masks.shape[1:]
-    x, y = np.clip(np.rint(sky.points_px[points]), 0, (width - 1, height - 1)).astype(np.int64).T
-    covered = found.masks.any(dim=0).cpu().numpy()
-    return points[~covered[y, x]]

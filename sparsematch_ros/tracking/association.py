@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
 
 from sparsematch_ros.data import BoolArray, Expectations, FloatArray, IntArray, Matches, Segments
-from sparsematch_ros.kinematics import box_iou
+from sparsematch_ros.kinematics import box_intersection, box_iou, touches_border
+from sparsematch_ros.segmentation.masks import masks_at
 from sparsematch_ros.tracking.kalman import innovations, mahalanobis2
 
 _FORBIDDEN = 1e6
@@ -70,38 +70,31 @@ def assign_segments(
 def held_in(expectations: Expectations, segments: Segments) -> BoolArray:
     """Say which masks hold the predicted place of which object, `(T, N)`; a point source holds none."""
     held = np.zeros((len(expectations), len(segments)), dtype=bool)
-    height, width = segments.masks.shape[1:]
-    x, y = np.rint(expectations.states[:, :2]).astype(np.int64).T
-    inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < width) & (y < height))
-    if segments.mask_count and len(inside):
-        rows, columns = (torch.as_tensor(axis[inside], device=segments.masks.device) for axis in (y, x))
-        held[inside, : segments.mask_count] = segments.masks[:, rows, columns].T.cpu().numpy()
+    held[:, : segments.mask_count] = masks_at(segments.masks, expectations.states[:, :2])
     return held
 
 
-def mergers(expectations: Expectations, segments: Segments) -> BoolArray:
+def mergers(expectations: Expectations, segments: Segments, held: BoolArray) -> BoolArray:
     """Say which segments are several objects in one for which object, `(T, N)`: it is none of them alone.
 
     A mask that holds the places of two believed objects is both, for each of them that is much smaller than it.
+    `held` `(T, N)` is of `held_in`.
     """
-    held = held_in(expectations, segments)
     several = held[expectations.worth >= _BELIEVED].sum(axis=0) >= 2
     grown = segments.areas_px[None] > _MERGED_RATIO * expectations.areas_px[:, None]
     return np.asarray(held & several[None] & grown)
 
 
-def parts_of_known(expectations: Expectations, segments: Segments) -> BoolArray:
-    """Say which segments `(N,)` are a part of a believed object or hold one: they are no objects of their own."""
+def parts_of_known(expectations: Expectations, segments: Segments, held: BoolArray) -> BoolArray:
+    """Say which segments `(N,)` are a part of a believed object or hold one: they are no objects of their own.
+
+    `held` `(T, N)` is of `held_in`.
+    """
     known = np.flatnonzero((expectations.worth >= _BELIEVED) & expectations.resolved)
-    if len(known) == 0 or len(segments) == 0:
-        return np.zeros(len(segments), dtype=bool)
-    boxes, own = expectations.boxes_xywh_px[known], segments.boxes_xywh_px
-    low = np.maximum(boxes[:, None, :2], own[None, :, :2])
-    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (own[:, :2] + own[:, 2:])[None])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    part = (common > _PART_SHARE * own[:, 2:].prod(axis=1)).any(axis=0)
+    common = box_intersection(expectations.boxes_xywh_px[known], segments.boxes_xywh_px)
+    part = (common > _PART_SHARE * segments.boxes_xywh_px[:, 2:].prod(axis=1)).any(axis=0)
     part[segments.mask_count :] = False
-    return np.asarray(part | held_in(expectations, segments)[known].any(axis=0))
+    return np.asarray(part | held[known].any(axis=0))
 
 
 def _follow(expectations: Expectations, segments: Segments, matches: Matches, gate_sigma: float) -> IntArray:
@@ -137,5 +130,5 @@ def _gated_cost(
     # Of a few pixels the area says little: point sources become masks and masks point sources. What the border cuts
     # may have any size.
     small = (expectations.areas_px[objects] < _SMALL_PX2)[:, None] & (segments.areas_px[free] < _SMALL_PX2)[None]
-    any_size = small | segments.cut[free][None]
+    any_size = small | touches_border(segments.boxes_xywh_px[free], segments.masks.shape[1:])[None]
     return np.where((distance > gate_sigma) | ((ratio > np.log(4.0)) & ~any_size), _FORBIDDEN, distance)

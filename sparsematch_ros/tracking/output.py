@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparsematch_ros.data import EgoMotion, FloatArray, Frame, ObjectState, Segments, SpaceObject
-from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.kinematics import apply_homography, touches_border
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.table import TrackTable
 
@@ -69,15 +69,14 @@ def _masks(
     for row in np.flatnonzero(coasting):
         outline = outlines.at(table.uuid(int(row)), table.states[row, :2], frame.size)
         if outline is not None:
-            masks[row] = outline & ~others
-            shown[row] = bool((outline & ~others).sum() > _SHOWN_SHARE * outline.sum())
+            rest = outline & ~others
+            masks[row], shown[row] = rest, bool(rest.sum() > _SHOWN_SHARE * outline.sum())
     return masks, shown
 
 
 def _velocity_spread(table: TrackTable, frame: Frame) -> FloatArray:
     """Give the covariance of the velocities `(T, 2, 2)`: wider where the border cuts an object."""
-    low, extent = table.boxes_xywh_px[:, :2], table.boxes_xywh_px[:, 2:]
-    cut = ((low <= 0) | (low + extent >= np.array(frame.size)[::-1])).any(axis=1)
+    cut = touches_border(table.boxes_xywh_px, frame.size)
     velocity = table.states[:, 2:] * np.where(cut, _CUT_SHARE, 0.0)[:, None]
     return np.asarray(table.covariances[:, 2:, 2:] + velocity[:, :, None] * velocity[:, None])
 

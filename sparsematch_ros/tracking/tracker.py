@@ -220,8 +220,9 @@ def _overlaps(expectations: Expectations, segments: Segments, dark: bool) -> tup
     count, number = len(expectations), len(segments)
     if not dark:
         return np.zeros((count, number), dtype=bool), np.zeros(number, dtype=bool), np.zeros(count, dtype=bool)
-    covered = np.asarray(held_in(expectations, segments).any(axis=1))
-    return mergers(expectations, segments), parts_of_known(expectations, segments), covered
+    held = held_in(expectations, segments)
+    covered = np.asarray(held.any(axis=1))
+    return mergers(expectations, segments, held), parts_of_known(expectations, segments, held), covered
 
 
 def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:

@@ -105,3 +105,13 @@ def test_a_size_is_chosen_where_none_is_given() -> None:
     batches, asked = PromptBatches(0, CPU), []
     assert joined(batches.run(100, 4096, memory_for(1000, asked))) == list(range(100))
     assert batches.size > 0 and max(asked) == batches.size
+
+
+def test_what_was_learnt_counts_image_tokens() -> None:
+    """Memory that held 8 prompts of 64 tokens holds 2 of 256, and the 16 that were wanted of 16."""
+    batches, asked = PromptBatches(16, CPU), []
+    with pytest.warns(UserWarning, match="out of memory"):
+        batches.run(16, 64, memory_for(8))
+    batches.run(4, 256, memory_for(2, asked))
+    batches.run(16, 16, memory_for(16, asked))
+    assert asked == [2, 2, 16]

@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sparsematch_ros.kinematics import apply_homography, box_iou, homography_jacobians, move_boxes, predict_states
+from sparsematch_ros.kinematics import (
+    apply_homography,
+    box_iou,
+    homography_jacobians,
+    move_boxes,
+    predict_states,
+    touches_border,
+)
 
 MATRIX = np.array([[600.0, 0, 320], [0, 610.0, 240], [0, 0, 1]])
 
@@ -123,3 +130,10 @@ def test_box_iou_by_hand() -> None:
     # Itself; a quarter of it shared, 25 / 175; apart; wholly inside, 20 / 100; a box without extent.
     np.testing.assert_allclose(overlaps, [1, 25 / 175, 0, 0.2, 0], atol=1e-12)
     np.testing.assert_allclose(box_iou(boxes, boxes), box_iou(boxes, boxes).T, atol=1e-12)
+
+
+def test_boxes_at_the_border() -> None:
+    """In an image of 40 x 30 a box of columns 30 to 39 touches the right border, one of 30 to 38 does not."""
+    boxes = np.array([[30, 5, 10, 5], [30, 5, 9, 5], [0, 5, 3, 3], [5, 0, 3, 3], [5, 27, 3, 3], [5, 26, 3, 3]], float)
+    assert touches_border(boxes, (30, 40)).tolist() == [True, False, True, True, True, False]
+    assert touches_border(boxes[:0], (30, 40)).tolist() == []

@@ -19,6 +19,7 @@ from sparsematch_ros.segmentation.masks import (
     candidate_agreement,
     keep_strongest,
     mask_geometry,
+    masks_at,
     sharpen_against_sky,
     size_change,
     stability,
@@ -174,3 +175,11 @@ def test_many_large_masks_are_as_one_by_one() -> None:
     patches = torch.cat([mask_shares(mask[None], (16, 21)) for mask in masks])
     torch.testing.assert_close(mask_shares(masks, (16, 21)), patches)
     assert mask_shares(masks[:0], (16, 21)).shape == (0, 16, 21)
+
+
+def test_which_masks_hold_which_points() -> None:
+    masks = torch.stack([rectangle(10, 20, 6, 3), rectangle(14, 20, 6, 3)])
+    points = np.array([[10.4, 19.6], [15.0, 21.0], [16.4, 22.4], [-0.6, 20.0], [500.0, 21.0]])
+    assert masks_at(masks, points).tolist() == [[True, False], [True, True], [False, True], [False] * 2, [False] * 2]
+    assert masks_at(masks[:0], points).shape == (5, 0)
+    assert masks_at(masks, points[:0]).shape == (0, 2)
