@@ -126,7 +126,7 @@ def _draw_legend(canvas: Canvas, result: FrameResult) -> None:
     present = [PromptReason(int(reason)) for reason in np.unique(result.prompts.reasons)]
     entries = [(reason.name.lower().replace("_", " "), PROMPT_COLOURS[reason]) for reason in present]
     canvas.panel_bottom(
-        "asked at:" if entries else "nothing asked", entries, "dashed: seen by SAM, arrow: 1 s of motion"
+        "asked at:" if entries else "nothing asked", entries, "dashed: seen by SAM, arrow: about 1 s"
     )
 
 
