@@ -125,9 +125,7 @@ def _clock(result: FrameResult) -> str:
 def _draw_legend(canvas: Canvas, result: FrameResult) -> None:
     present = [PromptReason(int(reason)) for reason in np.unique(result.prompts.reasons)]
     entries = [(reason.name.lower().replace("_", " "), PROMPT_COLOURS[reason]) for reason in present]
-    canvas.panel_bottom(
-        "asked at:" if entries else "nothing asked", entries, "dashed: seen by SAM, arrow: about 1 s"
-    )
+    canvas.panel_bottom("asked at:" if entries else "nothing asked", entries, "dashed: seen by SAM, arrow: about 1 s")
 
 
 def _corners(item: SpaceObject) -> tuple[int, int, int, int]:
