@@ -34,6 +34,10 @@ setup(
     packages=find_packages(include=["sparsematch_ros", "sparsematch_ros.*"], exclude=["sparsematch_ros.nodes*"]),
     data_files=shared_files(),
     install_requires=requirements("core.in"),
-    extras_require={"ros": requirements("wheels.in"), "dev": requirements("dev.in")},
+    extras_require={
+        "ros": requirements("wheels.in"),
+        "basilisk": requirements("basilisk.in"),
+        "dev": requirements("dev.in"),
+    },
     entry_points={"console_scripts": ["sparsematch = sparsematch_ros.cli:main"]},
 )

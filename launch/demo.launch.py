@@ -20,6 +20,8 @@ def generate_launch_description():
         DeclareLaunchArgument("frames", default_value="0", description="images to take; 0: the scenario's number"),
         DeclareLaunchArgument("config", default_value=config, description="parameters of all nodes (YAML file)"),
         DeclareLaunchArgument("requests", default_value="true", description="send requests; false: control run"),
+        DeclareLaunchArgument("dynamics", default_value="kinematic", description="kinematic, or basilisk for wheels"),
+        DeclareLaunchArgument("latency_s", default_value="0.0", description="time from image to request's effect [s]"),
         DeclareLaunchArgument("truth_folder", default_value="", description="folder for truth.jsonl; empty: none"),
     ]
     # Room for images in shared memory; what the user has chosen stays.
@@ -34,6 +36,8 @@ def generate_launch_description():
             "scenario": LaunchConfiguration("scenario"),
             "seed": ParameterValue(LaunchConfiguration("seed"), value_type=int),
             "frames": ParameterValue(LaunchConfiguration("frames"), value_type=int),
+            "dynamics": ParameterValue(LaunchConfiguration("dynamics"), value_type=str),
+            "latency_s": ParameterValue(LaunchConfiguration("latency_s"), value_type=float),
             "truth_folder": ParameterValue(LaunchConfiguration("truth_folder"), value_type=str),
         }],
         remappings=[("image_raw", "camera/image_raw"), ("camera_info", "camera/camera_info")],

@@ -16,7 +16,11 @@ from sparsematch_ros.errors import SparsematchError
 
 FloatArray = NDArray[np.float64]
 
-DISTORTION_MODELS = ("plumb_bob", "rational_polynomial", "equidistant")
+# How many coefficients OpenCV takes for each.
+_COUNTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+DISTORTION_MODELS = tuple(_COUNTS)
+# Intrinsics that place the whole image within this of each other are the same: nothing here is more exact.
+_SAME_PX = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,20 +51,36 @@ class CameraModel:
         """
         if self.width <= 0 or self.height <= 0:
             raise SparsematchError(f"camera size {self.width}x{self.height}: both must be positive")
-        if self.matrix.shape != (3, 3) or not np.isfinite(self.matrix).all():
-            raise SparsematchError("camera matrix must be 3x3 and finite")
-        if self.matrix[0, 0] <= 0 or self.matrix[1, 1] <= 0:
-            raise SparsematchError(
-                f"focal length {self.matrix[0, 0]}, {self.matrix[1, 1]} px: must be positive (uncalibrated camera?)"
-            )
         if self.distortion_model not in DISTORTION_MODELS:
             raise SparsematchError(
                 f"distortion model '{self.distortion_model}' unknown: {', '.join(DISTORTION_MODELS)} are known"
             )
-        if not np.isfinite(self.distortion).all():
-            raise SparsematchError("distortion coefficients must be finite")
+        self._check_matrix()
         if not self.distortion.any():
             object.__setattr__(self, "distortion", np.zeros(0))  # ROS writes "no distortion" as zeros.
+        self._check_distortion()
+
+    def _check_matrix(self) -> None:
+        if self.matrix.shape != (3, 3) or not np.isfinite(self.matrix).all():
+            raise SparsematchError("camera matrix K must be 3x3 and finite")
+        if self.matrix[0, 0] <= 0 or self.matrix[1, 1] <= 0:
+            raise SparsematchError(
+                f"focal length {self.matrix[0, 0]}, {self.matrix[1, 1]} px: must be positive (uncalibrated camera?)"
+            )
+        if (self.matrix[2] != (0, 0, 1)).any():
+            raise SparsematchError(f"camera matrix K ends in {self.matrix[2].tolist()}: must be 0, 0, 1")
+
+    def _check_distortion(self) -> None:
+        allowed, count = _COUNTS[self.distortion_model], self.distortion.size
+        if not np.isfinite(self.distortion).all():
+            raise SparsematchError("distortion coefficients D must be finite")
+        if count and count not in allowed:
+            raise SparsematchError(f"{count} distortion coefficients: {self.distortion_model} takes {allowed}")
+        # Numbers that are finite can still be absurd, and then what they give is not.
+        with np.errstate(all="ignore"):
+            directed = np.isfinite(self.bearings(self._outline())).all()
+        if not directed:
+            raise SparsematchError("camera matrix K and distortion D give no directions at the image's corners")
 
     @classmethod
     def from_fov(cls, width: int, height: int, horizontal_fov_deg: float) -> CameraModel:
@@ -90,6 +110,13 @@ class CameraModel:
         size = ((width or self.width) // bin_x, (height or self.height) // bin_y)
         return CameraModel(*size, matrix, self.distortion, self.distortion_model)
 
+    def agrees_with(self, other: CameraModel) -> bool:
+        """Tell whether both see the same directions at the same pixels, to a twentieth of a pixel."""
+        if (self.width, self.height) != (other.width, other.height):
+            return False
+        apart_rad = np.linalg.norm(self.bearings(self._outline()) - other.bearings(self._outline()), axis=1)
+        return bool((apart_rad * self.matrix[0, 0] <= _SAME_PX).all())
+
     def bearings(self, points_px: FloatArray) -> FloatArray:
         """Turn pixels `(N, 2)` into unit vectors `(N, 3)`, undistorted."""
         if len(points_px) == 0:
@@ -116,6 +143,13 @@ class CameraModel:
             for offset in (np.array([step, 0.0]), np.array([0.0, step]))
         ]
         return np.stack(columns, axis=2)
+
+    def _outline(self) -> FloatArray:
+        """Give the corners, the middles of the sides and the middle of the image, `(9, 2)` pixels."""
+        x, y = np.meshgrid(
+            [0.0, (self.width - 1) / 2, self.width - 1.0], [0.0, (self.height - 1) / 2, self.height - 1.0]
+        )
+        return np.stack([x.ravel(), y.ravel()], axis=1)
 
     def _undistort(self, points: FloatArray) -> FloatArray:
         if self.distortion_model == "equidistant" and self.distortion.size:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.suite.options import SuiteOptions, add_suite_options, asks_for_suite
 from sparsematch_ros.process import program, wait_passively
+from sparsematch_ros.simulation.demo_options import SCENARIO, DemoOptions, add_demo_options
 
 if TYPE_CHECKING:
     from sparsematch_ros.config import Config
     from sparsematch_ros.media.sources import Source
 
 OUT = Path("sparsematch_output")
-SCENARIO = "fly_by"
 SETTINGS_HELP = "settings: config/sparsematch.yaml lists every stage.key with its default, unit and range"
 Handler = Callable[[argparse.Namespace], int]
 
@@ -174,11 +174,7 @@ def _add_weights(commands: Any) -> None:
 
 def _add_demo(commands: Any) -> None:
     parser = _command(commands, "demo", _demo, "run the ROS graph with a simulated camera, closed loop, and record it")
-    parser.add_argument("scenario", nargs="?", default=SCENARIO, metavar="SCENARIO", help=f"name or file ({SCENARIO})")
-    parser.add_argument(
-        "--no-requests", dest="requests", action="store_false", help="control run: the camera is never asked to turn"
-    )
-    parser.add_argument("--real-time", action="store_true", help="let time pass by itself; a slow machine drops frames")
+    add_demo_options(parser)
     _add_seed(parser)
     _add_frames(parser, None, "the scenario's own number")
     _add_out(parser, Path("demo_output"))
@@ -267,16 +263,7 @@ def _demo(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise SparsematchError(f"the demo runs ROS nodes, and {error.name} is not installed; do: make demo") from error
 
-    return run_demo(
-        args.scenario,
-        args.out,
-        seed=args.seed,
-        frames=args.frames,
-        config_file=args.config,
-        overrides=args.overrides,
-        requests=args.requests,
-        real_time=args.real_time,
-    )
+    return run_demo(DemoOptions.of_arguments(args), config_file=args.config, overrides=args.overrides)
 
 
 def _positive_int(text: str) -> int:

@@ -160,7 +160,7 @@ class SegmentationConfig(_Checked):
     point_source_snr: float = setting(
         5.0, "signal to noise from which a point source counts", minimum=2.0, maximum=100.0
     )
-    point_source_max_px: float = setting(12.0, "largest extent of a point source", "px", minimum=2.0, maximum=64.0)
+    point_source_max_px: float = setting(10.0, "largest extent of a point source", "px", minimum=2.0, maximum=64.0)
     points_per_side: int = setting(32, "full_grid: points along a side", minimum=1, maximum=128)
     points_per_batch: int = setting(
         0, "prompts a decoder call; 0: as many as memory holds on a GPU, 8 on a CPU", minimum=0, maximum=4096
@@ -268,8 +268,16 @@ class TrackingConfig(_Checked):
     max_gap_s: float = setting(
         5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0
     )
+    reidentify_s: float = setting(
+        10.0,
+        "how long after it was last seen a lost object with a mask can be known again by its descriptor; 0: never",
+        "s",
+        minimum=0.0,
+        maximum=600.0,
+    )
+    reidentify_cosine: float = setting(0.85, "least cosine of the descriptors for that", minimum=-1.0, maximum=1.0)
     acceleration_px_s2: float = setting(
-        1.5, "standard deviation of an object's own acceleration", "px/s^2", minimum=0.0, maximum=1e4
+        0.9, "standard deviation of an object's own acceleration", "px/s^2", minimum=0.0, maximum=1e4
     )
     gate_sigma: float = setting(4.0, "innovation gate", "standard deviations", minimum=1.0, maximum=20.0)
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)
@@ -300,6 +308,10 @@ class PointingConfig(_Checked):
         [0.0, 0.0, 0.0, 1.0], "rotation of the camera's optical frame in the body frame, v_B = q v_C"
     )
     inertial_frame: str = setting("inertial", "frame_id of requests where the spacecraft's attitude is known")
+    roll_body_axis: list[float] = setting(
+        [], "body axis to bring as near to roll_direction as the boresight leaves free; empty: the smallest rotation"
+    )
+    roll_direction: list[float] = setting([], "inertial direction for roll_body_axis; empty: none")
     dead_band_deg: float = setting(
         0.05, "off-boresight angle under which nothing is asked", "deg", minimum=0.0, maximum=45.0
     )
@@ -307,6 +319,10 @@ class PointingConfig(_Checked):
     max_attitude_age_s: float = setting(
         0.5, "oldest attitude that counts as known at an image's stamp", "s", minimum=0.0, maximum=60.0
     )
+    latency_s: float = setting(
+        0.0, "time from a request to the spacecraft's action, to which attitude and target are predicted", "s",
+        minimum=0.0, maximum=60.0,
+    )  # fmt: skip
     validity_s: float = setting(5.0, "how long a request holds after its image", "s", minimum=0.1, maximum=3600.0)
     min_existence: float = setting(0.8, "least existence probability of a target", minimum=0.0, maximum=1.0)
     max_rate_deg_s: float = setting(
@@ -315,10 +331,68 @@ class PointingConfig(_Checked):
     max_acceleration_deg_s2: float = setting(
         1.0, "slew acceleration that the spacecraft can follow", "deg/s^2", minimum=0.0001, maximum=60.0
     )
+    longest_slew_s: float = setting(600.0, "a slew that takes longer is refused", "s", minimum=1.0, maximum=36000.0)
     keep_out_half_angles_deg: list[float] = setting([], "half angle of each keep-out cone around the boresight", "deg")
     keep_out_directions: list[float] = setting(
         [], "inertial unit vector to each keep-out body, x, y, z one after another"
     )
+    keep_out_axes: list[float] = setting(
+        [], "body axis that each cone is about, x, y, z one after another; missing or NaN: the boresight"
+    )
+    keep_out_margin_deg: float = setting(
+        0.5, "how much wider than its half angle a cone is while a slew is planned", "deg", minimum=0.0, maximum=20.0
+    )
+    keep_out_path: str = setting(
+        "around",
+        "where the direct slew meets a cone; around: by way of waypoints; refuse: not at all",
+        choices=("around", "refuse"),
+    )
+    when_lost: str = setting(
+        "hold",
+        "without a target; hold: ask nothing, so that the last request runs out; stop: ask to come to rest at once; "
+        "return: ask for return_attitude_xyzw",
+        choices=("hold", "stop", "return"),
+    )
+    return_attitude_xyzw: list[float] = setting(
+        [], "attitude q of when_lost: return, v_N = q v_B; empty: the one when requests were enabled"
+    )
+    weight_priority: float = setting(
+        1.0, "choice of a target: weight of its reason's priority", minimum=0.0, maximum=100.0
+    )
+    weight_existence: float = setting(
+        1.0, "choice of a target: weight of its existence probability", minimum=0.0, maximum=100.0
+    )
+    weight_age: float = setting(
+        0.5, "choice of a target: weight of how long it has been followed", minimum=0.0, maximum=100.0
+    )
+    weight_time_left: float = setting(
+        0.5, "choice of a target: weight of how soon it leaves the image", minimum=0.0, maximum=100.0
+    )
+    weight_uncertainty: float = setting(
+        0.5, "choice of a target: weight of how well its bearing is known", minimum=0.0, maximum=100.0
+    )
+    priority_moving: int = setting(100, "priority of an object that moves, 255 highest", minimum=0, maximum=254)
+    priority_new: int = setting(130, "priority of an object that is new, 255 highest", minimum=0, maximum=254)
+    priority_leaving: int = setting(
+        160, "priority of an object that is about to leave the image, 255 highest", minimum=0, maximum=254
+    )
+    new_within_s: float = setting(3.0, "age up to which an object is new", "s", minimum=0.0, maximum=3600.0)
+    leaving_within_s: float = setting(
+        5.0, "time left in the image under which an object is about to leave", "s", minimum=0.0, maximum=3600.0
+    )
+    age_scale_s: float = setting(10.0, "age that counts in full", "s", minimum=0.01, maximum=36000.0)
+    time_left_scale_s: float = setting(
+        5.0, "time left in the image that counts by half", "s", minimum=0.01, maximum=36000.0
+    )
+    uncertainty_scale_deg: float = setting(
+        0.1, "standard deviation of a bearing that counts by half", "deg", minimum=1e-6, maximum=90.0
+    )
+    switch_margin: float = setting(
+        0.1, "lead in score, of 1, that a rival needs over the target", minimum=0.0, maximum=1.0
+    )
+    switch_after_s: float = setting(2.0, "how long it must keep that lead", "s", minimum=0.0, maximum=3600.0)
+    switch_after_arrays: int = setting(3, "in how many arrays it must keep that lead", minimum=1, maximum=1000)
+    dwell_s: float = setting(10.0, "least time on a target before a switch", "s", minimum=0.0, maximum=36000.0)
     allow_unchecked: bool = setting(False, "send although attitude or a keep-out direction is unknown, saying so")
     enabled: bool = setting(False, "send requests from the start; otherwise the service `enable` starts it")
 

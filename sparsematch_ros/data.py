@@ -99,20 +99,49 @@ class ResidualMotion:
         check_shape("evidence", self.evidence, *self.flow_px.shape[:2])
 
 
+@dataclass(frozen=True)
+class FocalEstimate:
+    """What stars in motion have told of the focal length of a camera without intrinsics.
+
+    In the inverse square the motion of stars is nearly linear, and a camera without perspective is no special case.
+
+    Attributes:
+        inverse_square: one over the square of the focal length [1/px^2].
+        sigma: its standard deviation [1/px^2].
+
+    """
+
+    inverse_square: float
+    sigma: float
+
+    @property
+    def focal_px(self) -> float:
+        """Focal length [px]."""
+        return float(self.inverse_square**-0.5)
+
+
 @dataclass(frozen=True, eq=False)
 class EgoMotion:
     """The background's own motion from the previous frame to this one.
 
     Attributes:
-        homography: `(3, 3)` previous pixel to current pixel; identity where not valid.
+        homography: `(3, 3)` previous pixel to current pixel, its last entry 1; identity where not valid.
         method: `telemetry`, `stars`, `features` or `none`.
         valid: False where it could not be estimated.
         dt_s: time between the frames [s]; 0 on the first.
-        inliers: points that agree.
+        inliers: points that agree; 0 for telemetry.
         residual_px: standard deviation an axis of the points that agree [px]; NaN if unknown.
         surroundings_px: robust standard deviation an axis of the residual flow [px]: how much the surroundings move
             on their own; 0 where no flow was computed.
         residual: dense motion against the background, or None where it was not computed.
+        covariance: `(9, 9)` of the homography's entries, row by row, or None where not valid.
+        rotation_CP_xyzw: `(4,)` with `v_C = R v_P` from the previous camera's axes P to this one's C, or None where
+            the intrinsics or the motion are unknown, or where texture gave it.
+        rotation_covariance_rad2: `(3, 3)` of a small turn in C's axes that follows that rotation, or None with it.
+        focal: what is known of the focal length where the stars of a camera without intrinsics moved, or None.
+        disagreement_rad: angle between the turn that telemetry tells and the one that stars show; NaN where one of
+            them is missing.
+        problem: what is wrong with the sources of this motion; empty where nothing is.
 
     """
 
@@ -124,10 +153,19 @@ class EgoMotion:
     residual_px: float = float("nan")
     surroundings_px: float = 0.0
     residual: ResidualMotion | None = None
+    covariance: FloatArray | None = None
+    rotation_CP_xyzw: FloatArray | None = None
+    rotation_covariance_rad2: FloatArray | None = None
+    focal: FocalEstimate | None = None
+    disagreement_rad: float = float("nan")
+    problem: str = ""
 
     def __post_init__(self) -> None:
         """Check shapes."""
         check_shape("homography", self.homography, 3, 3)
+        check_shape("covariance", self.covariance, 9, 9)
+        check_shape("rotation_CP_xyzw", self.rotation_CP_xyzw, 4)
+        check_shape("rotation_covariance_rad2", self.rotation_covariance_rad2, 3, 3)
 
 
 class PromptReason(enum.IntEnum):
@@ -251,6 +289,7 @@ class Matches:
         displacement_px: `(K, 2)` float64 with the background's motion removed.
         velocity_px_s: `(K, 2)` float64.
         velocity_covariance: `(K, 2, 2)` float64 [px^2/s^2].
+        registered: `(K,)` bool, the displacement is that of the picture; else that of the centroids.
 
     """
 
@@ -261,11 +300,12 @@ class Matches:
     displacement_px: FloatArray
     velocity_px_s: FloatArray
     velocity_covariance: FloatArray
+    registered: BoolArray
 
     def __post_init__(self) -> None:
         """Check shapes."""
         count = len(self.previous)
-        for name in ("current", "cosine", "bidirectional"):
+        for name in ("current", "cosine", "bidirectional", "registered"):
             check_shape(name, getattr(self, name), count)
         check_shape("displacement_px", self.displacement_px, count, 2)
         check_shape("velocity_px_s", self.velocity_px_s, count, 2)
@@ -425,7 +465,9 @@ class FrameResult:
 class AttitudeRequest:
     """What the spacecraft is asked to do; the fields are those of `AttitudeRequest.msg`.
 
-    Vectors are in the reference frame R named by `reference_frame`; the body frame is B.
+    Vectors are in the reference frame R named by `reference_frame`; the body frame is B. `time_to_go_s` counts from
+    `attitude_stamp_ns` until the target is met, NaN where it is not known. `waypoints` counts the rests before: with
+    any, `q_RB_xyzw` is the next one around keep-out cones, at rest; without, the attitude that meets the target.
     """
 
     stamp_ns: int
@@ -445,3 +487,5 @@ class AttitudeRequest:
     keep_out_checked: bool
     roll_body_axis_B: FloatArray | None = None
     roll_direction_R: FloatArray | None = None
+    time_to_go_s: float = float("nan")
+    waypoints: int = 0

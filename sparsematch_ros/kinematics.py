@@ -49,19 +49,26 @@ def predict_states(
     """
     if len(states) == 0:
         return np.zeros((0, 4)), np.zeros((0, 4, 4))
+    transition = transitions(states, homography, dt_s)
     coasted = states[:, :2] + dt_s * states[:, 2:]
-    jacobians = homography_jacobians(homography, coasted)
-    velocity = np.einsum("nij,nj->ni", jacobians, states[:, 2:])
-    transition = np.zeros((len(states), 4, 4))
-    transition[:, :2, :2] = jacobians
-    transition[:, :2, 2:] = dt_s * jacobians
-    transition[:, 2:, 2:] = jacobians
-    noise = _acceleration_noise(dt_s, acceleration_px_s2)
+    velocity = np.einsum("nij,nj->ni", transition[:, 2:, 2:], states[:, 2:])
+    noise = acceleration_noise(dt_s, acceleration_px_s2)
     predicted = transition @ covariances @ transition.transpose(0, 2, 1) + noise
     return np.concatenate([apply_homography(homography, coasted), velocity], axis=1), predicted
 
 
-def _acceleration_noise(dt_s: float, acceleration_px_s2: float) -> FloatArray:
+def transitions(states: FloatArray, homography: FloatArray, dt_s: float) -> FloatArray:
+    """Give the transition matrices `(T, 4, 4)` of `predict_states`: d predicted state / d state."""
+    jacobians = homography_jacobians(homography, states[:, :2] + dt_s * states[:, 2:])
+    transition = np.zeros((len(states), 4, 4))
+    transition[:, :2, :2] = jacobians
+    transition[:, :2, 2:] = dt_s * jacobians
+    transition[:, 2:, 2:] = jacobians
+    return transition
+
+
+def acceleration_noise(dt_s: float, acceleration_px_s2: float) -> FloatArray:
+    """Give the process noise `(4, 4)` of a white acceleration of some standard deviation [px/s^2]."""
     block = np.array([[dt_s**4 / 4, dt_s**3 / 2], [dt_s**3 / 2, dt_s**2]]) * acceleration_px_s2**2
     return np.asarray(np.kron(block, np.eye(2)), dtype=np.float64)
 

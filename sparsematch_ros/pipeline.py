@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import (
@@ -19,14 +20,18 @@ from sparsematch_ros.data import (
     Frame,
     FrameResult,
     Matches,
+    ObjectState,
     Segments,
+    SpaceObject,
 )
 from sparsematch_ros.description.dinov2 import Dinov2Features
 from sparsematch_ros.description.pooling import Region, cosine_matrix, pool_features, pool_parts
 from sparsematch_ros.description.publishing import reduce_descriptors
 from sparsematch_ros.description.region import region_around
+from sparsematch_ros.egomotion.changed_camera import motion_across_cameras
 from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
 from sparsematch_ros.errors import BadFrameError
+from sparsematch_ros.matching.registration import outlined, with_registration
 from sparsematch_ros.matching.segments import match_segments, no_matches
 from sparsematch_ros.models import Models, load_models
 from sparsematch_ros.segmentation.full_grid import FullGridSegmenter
@@ -41,13 +46,15 @@ _MOST_SOURCES = 500
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """What is kept of the previous frame."""
+    """What is kept of the previous frame; `motion` is that from which the next one is expected."""
 
     frame: Frame
     sky: Sky
     motion: EgoMotion
     segments: Segments
     descriptors: Descriptors
+    objects: tuple[SpaceObject, ...]
+    picture: NDArray[np.uint8] | None
 
 
 class Pipeline:
@@ -92,8 +99,10 @@ class Pipeline:
     def process(self, frame: Frame) -> FrameResult:
         """Take in the next frame.
 
-        An image of another size than the one before starts anew, as `reset` does. After a gap longer than
-        `tracking.max_gap_s` nothing is matched across it, and every object is lost.
+        An image of another size than the one before starts anew, as `reset` does; the objects that end there come once
+        more as lost, as they were last: in the pixels of the old size, without mask and bearing. After a gap longer
+        than `tracking.max_gap_s` nothing is matched across it, and every object is lost. Where the intrinsics change
+        from one frame to the next the background's motion between the two comes from the pixels alone.
 
         Raises:
             BadFrameError: a stamp that repeats or goes back, an image too small, an attitude that is none; the frame is
@@ -101,13 +110,13 @@ class Pipeline:
 
         """
         self._check(frame)
-        if self._past is not None and self._past.frame.size != frame.size:
-            self.reset()
+        ended = self._end_other_size(frame)
         past, seconds = self._past, dict[str, float]()
         with self._timed(seconds, "sky"):
             sky = survey_sky(frame.gray, self.config.segmentation, _MOST_SOURCES)
         with self._timed(seconds, "egomotion"):
-            motion = self._estimate_motion(past, frame, sky)
+            changed = past is not None and _intrinsics_differ(past.frame, frame)
+            motion = self._estimate_motion(past, frame, sky, changed)
             expectations = self._tracker.expect(motion)
         with self._timed(seconds, "segmentation"):
             segmentation = self._segmenter.segment(frame, motion, sky, expectations)
@@ -115,10 +124,16 @@ class Pipeline:
             descriptors = self._describe(frame, segmentation)
         with self._timed(seconds, "matching"):
             matches = self._match(past, segmentation.segments, descriptors, motion, expectations)
+            picture = outlined(frame.gray, sky.level) if sky.dark else None
+            if past is not None and past.picture is not None and picture is not None and len(matches):
+                parts = past.segments, segmentation.segments
+                matches = with_registration(matches, parts, (past.picture, picture), motion)
         with self._timed(seconds, "tracking"):
             objects = self._tracker.step(frame, sky, segmentation.segments, descriptors, matches, expectations)
             objects = reduce_descriptors(objects, self.config.description.publish_dimensions)
-        self._past = _Past(frame, sky, motion, segmentation.segments, descriptors)
+        # A zoom does not go on as a turn does.
+        usual = EgoMotion() if changed else motion
+        self._past = _Past(frame, sky, usual, segmentation.segments, descriptors, objects, picture)
         return FrameResult(
             frame=frame,
             previous_stamp_ns=past.frame.stamp_ns if past else None,
@@ -127,7 +142,7 @@ class Pipeline:
             segments=segmentation.segments,
             previous_segments=past.segments if past else None,
             matches=matches,
-            objects=objects,
+            objects=ended + objects,
             seconds=seconds,
             regions_xyxy_px=segmentation.regions_xyxy_px,
         )
@@ -142,12 +157,23 @@ class Pipeline:
             what = "repeats" if behind == 0 else f"goes back by {behind:.6f} s"
             raise BadFrameError(f"stamp {frame.stamp_s:.6f} s {what}: stamps must grow")
 
-    def _estimate_motion(self, past: _Past | None, frame: Frame, sky: Sky) -> EgoMotion:
+    def _end_other_size(self, frame: Frame) -> tuple[SpaceObject, ...]:
+        """Start anew where the size has changed; give the objects that end with it."""
+        past = self._past
+        if past is None or past.frame.size == frame.size:
+            return ()
+        self.reset()
+        return tuple(_ended(item) for item in past.objects if item.state != ObjectState.LOST)
+
+    def _estimate_motion(self, past: _Past | None, frame: Frame, sky: Sky, changed: bool) -> EgoMotion:
         if past is None:
             return EgoMotion()
         if frame.stamp_ns - past.frame.stamp_ns > self.config.tracking.max_gap_s * NANOSECONDS:
             return EgoMotion(dt_s=(frame.stamp_ns - past.frame.stamp_ns) / NANOSECONDS)
-        return self._egomotion.estimate(past.frame, frame, (past.sky, sky), past.motion)
+        skies = (past.sky, sky)
+        if changed:
+            return motion_across_cameras(past.frame, frame, skies, past.motion, self.config.egomotion)
+        return self._egomotion.estimate(past.frame, frame, skies, past.motion)
 
     def _describe(self, frame: Frame, segmentation: Segmentation) -> Descriptors:
         """Describe the segments from whichever network the settings name."""
@@ -186,3 +212,15 @@ class Pipeline:
         if self._wait:
             torch.cuda.synchronize()
         seconds[stage] = time.perf_counter() - start
+
+
+def _ended(item: SpaceObject) -> SpaceObject:
+    """Give an object as lost, without what only holds in an image that shows it."""
+    return replace(
+        item, state=ObjectState.LOST, mask=None, bearing=None, bearing_covariance=None, bearing_rate_rad_s=None,
+        bearing_rate_covariance=None,
+    )  # fmt: skip
+
+
+def _intrinsics_differ(before: Frame, after: Frame) -> bool:
+    return before.camera is not None and after.camera is not None and not after.camera.agrees_with(before.camera)

@@ -23,9 +23,12 @@ _LEAST_FILTERED_NOISE = 0.1
 _GAP_PX = 9
 # Sources down to this share of the wanted signal to noise are kept, so that faint stars stay known through their noise.
 _FAINT_SHARE = 0.65
+_SKY_PERCENT = 25
 _PSF_SIGMA_PX = 1.1
 _APERTURE_PX = 7
 _EDGE_SHARE = 0.4
+_WINGS_PX = 15
+_WINGS_SHARE = 0.1
 _BLOCK_PX = 12
 _SPIKE_SIGMA = 4.0
 _SPIKE_SHARE = 0.5
@@ -49,6 +52,7 @@ class Sky:
         silhouettes: `(H, W)` bool, what is bright with its edges where the point spread halves them, or None where
             there is no bright region.
         region_labels: `(H, W)` int32, 1 + row of the bright region at each pixel, 0 for none; None with `silhouettes`.
+        level: of the sky, also where a planet fills half the image [grey levels of 255].
 
     """
 
@@ -64,6 +68,7 @@ class Sky:
     region_areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
     silhouettes: NDArray[np.bool_] | None = None
     region_labels: NDArray[np.int32] | None = None
+    level: float = float("nan")
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -81,10 +86,10 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     from the median absolute difference of neighbours, so stars do not raise it.
     """
     levels = gray.astype(np.float32)
-    background = float(np.median(levels))
+    level, background = (float(each) for each in np.percentile(levels, (_SKY_PERCENT, 50)))
     noise = max(_LEAST_NOISE, _difference_noise(levels))
     if background > _DARK_LEVEL:
-        return Sky(noise=noise)
+        return Sky(level=level, noise=noise)
     # A threshold of its own for what is large: faint haze and glow stay sky.
     threshold = max(config.bright_threshold * 255.0, 5 * noise)
     contrast = cv2.GaussianBlur(levels - background, (0, 0), 0.8)
@@ -93,8 +98,8 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     covered = cv2.dilate((labels > 0).astype(np.uint8), np.ones((7, 7), np.uint8))
     points = _point_sources(_without_spikes(levels, noise), covered, config, max_sources)
     if len(regions[0]) == 0:
-        return Sky(True, noise, *points)
-    return Sky(True, noise, *points, *regions, _silhouettes(contrast, bright), labels)
+        return Sky(True, noise, *points, level=level)
+    return Sky(True, noise, *points, *regions, _silhouettes(contrast, bright), labels, level)
 
 
 def region_seeds(labels: NDArray[np.int32], rows: NDArray[np.int64], boxes: NDArray[np.int32]) -> FloatArray:
@@ -168,7 +173,10 @@ def _point_sources(
     filtered = cv2.GaussianBlur(flat, (0, 0), _PSF_SIGMA_PX)
     # Measured on the filtered image, where 8-bit rounding no longer shows and neighbours' correlation counts.
     filtered_noise = max(_LEAST_FILTERED_NOISE, 1.4826 * float(np.median(np.abs(filtered - np.median(filtered)))))
-    above = ((filtered > _FAINT_SHARE * config.point_source_snr * filtered_noise) & (covered == 0)).astype(np.uint8)
+    # The wings of a bright source are no extent: it counts down to a share of its own peak.
+    peak = cv2.dilate(filtered, np.ones((_WINGS_PX, _WINGS_PX), np.uint8))
+    floor = np.maximum(_FAINT_SHARE * config.point_source_snr * filtered_noise, _WINGS_SHARE * peak)
+    above = ((filtered > floor) & (covered == 0)).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     extent = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
     peaks = (filtered >= cv2.dilate(filtered, np.ones((5, 5), np.uint8))) & (above > 0)

@@ -12,6 +12,12 @@ from sparsematch_ros.kinematics import apply_homography
 
 _WINDOW = (21, 21)
 _PYRAMID_LEVELS = 3
+# What noise of one grey level gives as the lesser eigenvalue of OpenCV's structure tensor, whatever the window: its
+# Sobel filter squared, over the square of its scale. Twice that is structure in every direction.
+_NOISE_EIGENVALUE = 12 / 16
+_STRUCTURE_SHARE = 2.0
+# Noise of a perfect 8-bit image: its quantisation.
+_LEAST_NOISE = 0.3
 # Columns and rows of the raster over which corners are spread.
 _CELLS = (8, 6)
 
@@ -45,6 +51,7 @@ def _spread_corners(image: NDArray[np.uint8], most: int) -> NDArray[np.float32]:
     corners = cv2.goodFeaturesToTrack(image, 5 * most, 0.001, 5)
     if corners is None:
         return np.zeros((0, 1, 2), dtype=np.float32)
+    corners = corners[_structured(image, corners[:, 0])]
     height, width = image.shape
     cells = (corners[:, 0] // (width / _CELLS[0], height / _CELLS[1])).astype(np.int64)
     numbers = cells[:, 1] * _CELLS[0] + cells[:, 0]
@@ -54,6 +61,24 @@ def _spread_corners(image: NDArray[np.uint8], most: int) -> NDArray[np.float32]:
     rank = np.arange(len(order)) - starts
     kept = order[rank < max(1, most // (_CELLS[0] * _CELLS[1]))]
     return np.asarray(corners[kept], dtype=np.float32)
+
+
+def _structured(image: NDArray[np.uint8], corners: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say which corners `(K, 2)` flow can be followed from in every direction.
+
+    An edge such as a planet's limb slides along itself without a trace, and noise agrees with any motion.
+    """
+    levels = image.astype(np.float32)
+    eigenvalues = cv2.cornerMinEigenVal(levels, _WINDOW[0], ksize=3)
+    columns, rows = corners.astype(np.int64).T
+    return np.asarray(eigenvalues[rows, columns] > _STRUCTURE_SHARE * _NOISE_EIGENVALUE * _noise(levels) ** 2)
+
+
+def _noise(levels: NDArray[np.float32]) -> float:
+    """Estimate the noise [grey levels] from what edges leave of it (Immerkaer, 1996), as a median."""
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+    rest = np.abs(cv2.filter2D(levels, -1, kernel)[1:-1, 1:-1])
+    return max(_LEAST_NOISE, 1.4826 * float(np.median(rest)) / float(np.linalg.norm(kernel)))
 
 
 def fit_background(

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.kinematics import apply_homography
 
 # Fewer pixels of the grid than this in front of the camera, or still in view, fix no homography.
 _LEAST_PIXELS = 8
@@ -39,6 +40,22 @@ def rotation_homography(camera: CameraModel, rotation_CP: Rotation) -> FloatArra
         return np.asarray(pinhole / pinhole[2, 2])
     fitted, _ = cv2.findHomography(before[seen], camera.project(turned[seen]), 0)
     return np.asarray(fitted, dtype=np.float64)
+
+
+def homography_misfit_px2(camera: CameraModel, rotation_CP: Rotation, homography: FloatArray) -> float:
+    """Give the mean square an axis [px^2] by which a homography misses what a rotation does behind a distorting lens.
+
+    0 without distortion, and where hardly anything stays in view.
+    """
+    if camera.distortion.size == 0:
+        return 0.0
+    before = _pixel_grid(camera)
+    rays = camera.bearings(before)
+    turned = rotation_CP.apply(rays)
+    seen = _within(turned, rays)
+    if seen.sum() < _LEAST_PIXELS:
+        return 0.0
+    return float(np.mean((apply_homography(homography, before[seen]) - camera.project(turned[seen])) ** 2))
 
 
 def turned_away(camera: CameraModel, rotation_CP: Rotation) -> bool:

@@ -1,16 +1,12 @@
-"""The camera's motion from stars: point sources of two frames, paired and fitted robustly."""
+"""Stars of two frames, paired."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
-from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import EgoMotionConfig
 from sparsematch_ros.data import FloatArray, IntArray
-from sparsematch_ros.egomotion.rotation import rotation_homography
 from sparsematch_ros.kinematics import apply_homography
 
 _VOTE_CELL_PX = 4.0
@@ -58,14 +54,18 @@ def _rolled(points_px: FloatArray, roll_deg: float) -> FloatArray:
     return np.asarray((points_px - middle) @ np.array([[cosine, sine], [-sine, cosine]]) + middle)
 
 
-def pair_again(previous_px: FloatArray, current_px: FloatArray, homography: FloatArray) -> tuple[IntArray, IntArray]:
-    """Pair the stars of two frames by a first fit, which follows a roll where one voted shift cannot.
+def pair_again(expected_px: FloatArray, current_px: FloatArray) -> tuple[IntArray, IntArray]:
+    """Pair the stars of two frames by a first fit, which follows a roll and perspective where one shift cannot.
+
+    Args:
+        expected_px: `(P, 2)` where the fit expects the stars of the previous frame.
+        current_px: `(C, 2)` in this frame.
 
     Returns:
-        Rows of `previous_px` `(P, 2)` and of `current_px` `(C, 2)`, `(K,)` each.
+        Rows of both, `(K,)` each.
 
     """
-    return _nearest(apply_homography(homography, previous_px), cKDTree(current_px), _VOTE_CELL_PX)
+    return _nearest(expected_px, cKDTree(current_px), _VOTE_CELL_PX)
 
 
 def _nearest(expected_px: FloatArray, tree: cKDTree, reach_px: float) -> tuple[IntArray, IntArray]:
@@ -84,51 +84,3 @@ def _voted_shift(moved_px: FloatArray, tree: cKDTree, reach_px: float) -> tuple[
     centre = differences[int(np.argmax(counts))]
     members = np.linalg.norm(differences - centre, axis=1) <= _VOTE_CELL_PX
     return np.asarray(np.median(differences[members], axis=0)), int(members.sum())
-
-
-def fit_stars(
-    previous_px: FloatArray,
-    current_px: FloatArray,
-    variances_px2: FloatArray,
-    camera: CameraModel | None,
-    config: EgoMotionConfig,
-) -> tuple[FloatArray, IntArray] | None:
-    """Fit the background's homography to paired stars: a rotation with intrinsics, else a similarity.
-
-    Args:
-        previous_px: `(K, 2)` in the previous frame.
-        current_px: `(K, 2)` in this frame.
-        variances_px2: `(K,)` variance an axis of each pair's difference; a rotation weighs by it.
-        camera: intrinsics, or None.
-        config: thresholds.
-
-    Returns:
-        The homography `(3, 3)` and the rows that agree, or None where too few do.
-
-    """
-    if len(previous_px) < config.min_inliers:
-        return None
-    similarity, agree = cv2.estimateAffinePartial2D(
-        previous_px, current_px, method=cv2.RANSAC, ransacReprojThreshold=2 * config.ransac_threshold_px
-    )
-    if similarity is None:
-        return None
-    inliers = np.flatnonzero(agree.ravel())
-    homography = np.vstack([similarity, [0.0, 0.0, 1.0]])
-    for _ in range(3):
-        if len(inliers) < config.min_inliers:
-            return None
-        if camera is not None:
-            homography = _fit_rotation(previous_px[inliers], current_px[inliers], variances_px2[inliers], camera)
-        residual = np.linalg.norm(apply_homography(homography, previous_px) - current_px, axis=1)
-        inliers = np.flatnonzero(residual <= config.ransac_threshold_px)
-    return (homography, inliers) if len(inliers) >= config.min_inliers else None
-
-
-def _fit_rotation(
-    previous_px: FloatArray, current_px: FloatArray, variances_px2: FloatArray, camera: CameraModel
-) -> FloatArray:
-    """Fit the rotation between the two views (Kabsch 1976, as in scipy's align_vectors)."""
-    bearings = camera.bearings(current_px), camera.bearings(previous_px)
-    rotation, _ = Rotation.align_vectors(*bearings, weights=1 / variances_px2)
-    return rotation_homography(camera, rotation)

@@ -49,7 +49,7 @@ def no_matches() -> Matches:
     """Give the matches of a frame without a predecessor."""
     none, pair = np.zeros(0), np.zeros((0, 2))
     index = np.zeros(0, dtype=np.int64)
-    return Matches(index, index, none, none, pair, pair, np.zeros((0, 2, 2)))
+    return Matches(index, index, none, none, pair, pair, np.zeros((0, 2, 2)), np.zeros(0, dtype=bool))
 
 
 def _expected_places(
@@ -125,6 +125,7 @@ def _measure(
         displacement_px=displacement,
         velocity_px_s=displacement / motion.dt_s,
         velocity_covariance=variance[:, None, None] * np.eye(2),
+        registered=np.zeros(len(rows), dtype=bool),
     )
 
 

@@ -13,8 +13,8 @@ from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.media.images import stamp_ns
 from sparsematch_ros.msg import AttitudeRequest
 from sparsematch_ros.nodes.conversions import quaternion_array, vector_array
-from sparsematch_ros.nodes.flight import Command
 from sparsematch_ros.pointing.conventions import quaternion, rotation
+from sparsematch_ros.simulation.flight import Command
 
 FloatArray = NDArray[np.float64]
 

@@ -211,7 +211,7 @@ def request_message(request: AttitudeRequest) -> AttitudeRequestMessage:
         roll_constrained=constrained, max_rate=request.max_rate_rad_s,
         max_acceleration=request.max_acceleration_rad_s2, priority=request.priority, reason=request.reason,
         validity=Duration(sec=validity_ns // NANOSECONDS, nanosec=validity_ns % NANOSECONDS),
-        keep_out_checked=request.keep_out_checked,
+        keep_out_checked=request.keep_out_checked, time_to_go=float(request.time_to_go_s), waypoints=request.waypoints,
     )  # fmt: skip
     covariance = request.target_bearing_covariance_R
     message.target_bearing_covariance = np.ravel(NAN33 if covariance is None else covariance)
@@ -221,10 +221,28 @@ def request_message(request: AttitudeRequest) -> AttitudeRequestMessage:
     return message
 
 
+def request_from_message(message: AttitudeRequestMessage) -> AttitudeRequest:
+    """Turn a message into a request, as its consumer needs it."""
+    roll = (vector_array(message.roll_body_axis), vector_array(message.roll_direction))
+    axis_B, direction_R = roll if message.roll_constrained else (None, None)
+    return AttitudeRequest(
+        stamp_ns=stamp_ns(message.header.stamp), reference_frame=message.header.frame_id,
+        target_id=uuid_of(message.target_id), target_bearing_R=vector_array(message.target_bearing),
+        target_bearing_covariance_R=_matrix(message.target_bearing_covariance),
+        attitude_stamp_ns=stamp_ns(message.attitude_stamp), q_RB_xyzw=quaternion_array(message.attitude),
+        omega_BR_R_rad_s=_vector(message.angular_velocity), boresight_B=vector_array(message.boresight),
+        max_rate_rad_s=message.max_rate, max_acceleration_rad_s2=message.max_acceleration,
+        priority=message.priority, reason=message.reason,
+        validity_s=message.validity.sec + message.validity.nanosec / NANOSECONDS,
+        keep_out_checked=message.keep_out_checked, roll_body_axis_B=axis_B, roll_direction_R=direction_R,
+        time_to_go_s=message.time_to_go, waypoints=message.waypoints,
+    )  # fmt: skip
+
+
 def status_message(header: Header, answer: Answer, sent: int, refused: int) -> AttitudeRequestStatus:
     """Turn a decision into a message."""
     return AttitudeRequestStatus(
         header=header, decision=int(answer.decision), code=int(answer.code), reason=answer.reason,
-        target_id=uuid_message(answer.target_id), off_boresight=float(answer.off_boresight_rad),
-        sent=sent, refused=refused,
+        target_id=uuid_message(answer.target_id), choice=answer.choice, off_boresight=float(answer.off_boresight_rad),
+        rate_error=float(answer.rate_error_rad_s), time_to_go=float(answer.time_to_go_s), sent=sent, refused=refused,
     )  # fmt: skip

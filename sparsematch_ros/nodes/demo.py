@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.config import Config
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.evaluation.loop.report import table
 from sparsematch_ros.nodes.children import ChildDied
 from sparsematch_ros.nodes.demo_report import write_report
 from sparsematch_ros.nodes.domain import isolated_domain
@@ -21,29 +22,26 @@ from sparsematch_ros.nodes.graph import Plan, fly
 from sparsematch_ros.pointing.conventions import quaternion, unit_vector
 from sparsematch_ros.process import program
 from sparsematch_ros.settings import load_config
+from sparsematch_ros.simulation.basilisk.library import load_basilisk
+from sparsematch_ros.simulation.demo_options import BASILISK, DemoOptions
 from sparsematch_ros.simulation.scenario import Scenario, load_scenario
 
-OUTPUTS = ("objects.jsonl", "matches.jsonl", "truth.jsonl", "overlay.mp4", "tracks.png", "summary.json")
+OUTPUTS = (
+    "objects.jsonl", "matches.jsonl", "truth.jsonl", "overlay.mp4", "tracks.png", "summary.json",
+    "dynamics.jsonl", "loop.json", "pointing.png",
+)  # fmt: skip
 
 
-def run_demo(
-    scenario: str, out: Path, *, seed: int = 0, frames: int | None = None, requests: bool = True,
-    config_file: Path | None = None, overrides: Iterable[str] = (), real_time: bool = False,
-) -> int:  # fmt: skip
+def run_demo(options: DemoOptions, config_file: Path | None = None, overrides: Iterable[str] = ()) -> int:
     """Fly a scenario through the ROS graph: camera, perception and attitude request, each a process.
 
     Writes `bag/`, `overlay.mp4`, `objects.jsonl`, `matches.jsonl`, `truth.jsonl`, `tracks.png`, `summary.json` and
-    `logs/`.
+    `logs/`; with Basilisk also `dynamics.jsonl`, `loop.json` and `pointing.png`.
 
     Args:
-        scenario: name or YAML file.
-        out: folder; an earlier demo in it is replaced.
-        seed: of stars, noise and clouds.
-        frames: images to take; None for the scenario's own number.
-        requests: whether the camera is asked to turn; False is the control run.
+        options: what to fly.
         config_file: settings file, or None.
         overrides: `stage.key=value`.
-        real_time: let time pass by itself, so that frames are dropped where the machine is slow.
 
     Returns:
         The exit status: 0, or 1 where a node died, an image was not answered in time, or perception broke on one.
@@ -52,18 +50,20 @@ def run_demo(
         SparsematchError: for a wrong scenario, setting or folder.
 
     """
-    flight = load_scenario(scenario)
-    config = fit_pointing(load_config(config_file, overrides), flight, requests)
-    plan = Plan(flight, scenario, config, out, seed, frames or flight.frames, requests, real_time)
+    if options.dynamics == BASILISK:
+        load_basilisk()
+    flight, out = load_scenario(options.scenario), options.out
+    config = fit_pointing(load_config(config_file, overrides), flight, options.requests)
     prepare_folder(out)
     try:
         with isolated_domain():
-            recording = fly(plan)
+            recording = fly(Plan(flight, config, options))
     except ChildDied as error:
         print(f"sparsematch: error: {error}", file=sys.stderr)
         return 1
-    head = {"scenario": flight.name, "seed": seed, "requests": requests, "real_time": real_time}
-    summary = write_report(recording, flight, config, out, head)
+    summary, loop = write_report(recording, flight, config, options)
+    for line in table(loop) if loop is not None else ():
+        print(line)
     return tell(summary, out)
 
 

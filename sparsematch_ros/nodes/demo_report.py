@@ -7,22 +7,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.config import Config
+from sparsematch_ros.evaluation.loop.closed_loop import ClosedLoop, score_flight
+from sparsematch_ros.evaluation.loop.report import Flown, write_loop
 from sparsematch_ros.media.figures import rounded, write_json
 from sparsematch_ros.media.images import stamp_ns
 from sparsematch_ros.media.plots import PointingHistory, plot_tracks
 from sparsematch_ros.media.records import Record, RecordWriter, read_records
 from sparsematch_ros.media.tracks import gather_tracks, is_reported
-from sparsematch_ros.nodes.closed_loop import ClosedLoop, score_flight
 from sparsematch_ros.nodes.playback import read_results, read_topic
 from sparsematch_ros.pointing.conventions import rotation
 from sparsematch_ros.pointing.decision import Code, Decision
 from sparsematch_ros.settings import changed_settings
+from sparsematch_ros.simulation.demo_options import BASILISK, DemoOptions
 from sparsematch_ros.simulation.scenario import Scenario
+
+STATUS = "/attitude_request_status"
 
 
 @dataclass
@@ -48,21 +53,21 @@ class Recording:
 
 
 def write_report(
-    recording: Recording, scenario: Scenario, config: Config, out: Path, head: dict[str, Any]
-) -> dict[str, Any]:
-    """Write `objects.jsonl`, `matches.jsonl`, `tracks.png` and `summary.json`.
+    recording: Recording, scenario: Scenario, config: Config, options: DemoOptions
+) -> tuple[Record, Record | None]:
+    """Write `objects.jsonl`, `matches.jsonl`, `tracks.png` and `summary.json`; with Basilisk what `write_loop` writes.
 
     Args:
         recording: the flight; its bag is closed.
         scenario: that was flown.
         config: settings in force.
-        out: folder, with `truth.jsonl` in it.
-        head: first keys of the summary.
+        options: how it was flown; in its folder are `truth.jsonl` and, with Basilisk, `dynamics.jsonl`.
 
     Returns:
-        The summary.
+        The summary; and `loop.json`, or None without Basilisk or anything to look at.
 
     """
+    out = options.out
     with RecordWriter(out) as writer:
         reported = list(_reported(writer, recording.bag))
     stamps = [stamp_ns(message.header.stamp) for message in read_topic(recording.bag, "/camera/camera_info")]
@@ -71,14 +76,30 @@ def write_report(
         stamps, read_records(out / "truth.jsonl"), reported, scenario.camera.model(),
         R_BC.inv().apply(config.pointing.boresight),
     )  # fmt: skip
-    summary = {**head, **_figures(recording, loop, reported), **_requests(recording.bag), "topics": recording.topics,
-               "settings": changed_settings(config)}  # fmt: skip
+    decisions = _decisions(recording.bag)
+    summary = {**_head(scenario, options), **_figures(recording, loop, reported), **_requests(decisions),
+               "topics": recording.topics, "settings": changed_settings(config)}  # fmt: skip
     if recording.last_image is not None:
         history = PointingHistory(loop.stamps_s, loop.errors_deg)
         title = f"demo: {scenario.name}"
         plot_tracks(out / "tracks.png", recording.last_image, gather_tracks(reported), title, history)
     write_json(out / "summary.json", summary)
-    return summary
+    if options.dynamics != BASILISK:
+        return summary, None
+    requests = list(read_topic(recording.bag, "/attitude_request"))
+    flown = Flown(
+        scenario, options.seed, options.latency_s, config.pointing, reported, loop,
+        [stamp_ns(message.header.stamp) for message in requests],
+        frozenset(str(UUID(bytes=bytes(message.target_id.uuid))) for message in requests), decisions,
+    )  # fmt: skip
+    return summary, write_loop(flown, out)
+
+
+def _head(scenario: Scenario, options: DemoOptions) -> Record:
+    return {
+        "scenario": scenario.name, "seed": options.seed, "requests": options.requests, "real_time": options.real_time,
+        "dynamics": options.dynamics, "latency_s": options.latency_s,
+    }  # fmt: skip
 
 
 def _reported(writer: RecordWriter, bag: Path) -> Iterator[Record]:
@@ -113,13 +134,21 @@ def _stages(perception: dict[str, str]) -> dict[str, float]:
     return {stage: rounded(float(value)) for stage, value in stages.items()}
 
 
-def _requests(bag: Path) -> dict[str, Any]:
-    statuses = list(read_topic(bag, "/attitude_request_status"))
-    codes = Counter(Code(status.code).name.lower() for status in statuses if status.decision != Decision.SENT)
-    return {
-        "requests_sent": sum(status.decision == Decision.SENT for status in statuses),
-        "requests_not_sent": dict(codes),
-    }
+def _decisions(bag: Path) -> dict[str, Any]:
+    """Count what was done with each array: how many requests were sent, held and refused, by code."""
+    statuses = [(Decision(message.decision), Code(message.code)) for message in read_topic(bag, STATUS)]
+    counts = {
+        f"requests_{decision.name.lower()}": dict(Counter(
+            code.name.lower() for taken, code in statuses if taken == decision
+        ))
+        for decision in (Decision.HELD, Decision.REFUSED)
+    }  # fmt: skip
+    return {"requests_sent": sum(taken == Decision.SENT for taken, _ in statuses), **counts}
+
+
+def _requests(decisions: dict[str, Any]) -> dict[str, Any]:
+    not_sent = Counter(decisions["requests_held"]) + Counter(decisions["requests_refused"])
+    return {"requests_sent": decisions["requests_sent"], "requests_not_sent": dict(not_sent)}
 
 
 def _number(values: dict[str, str], key: str) -> float | None:

@@ -28,6 +28,7 @@ from sparsematch_ros.nodes.demo_report import Recording
 from sparsematch_ros.nodes.qos import sensor_data
 from sparsematch_ros.nodes.recorder import Recorder
 from sparsematch_ros.settings import changed_settings
+from sparsematch_ros.simulation.demo_options import DemoOptions
 from sparsematch_ros.simulation.scenario import Scenario
 
 TOPICS = {
@@ -59,24 +60,29 @@ class Plan:
 
     Attributes:
         scenario: what is in the sky.
-        source: its name or file, for the camera.
         config: settings of perception and pointing.
-        out: folder.
-        seed: of the simulation.
-        frames: images to take.
-        requests: whether attitude requests are sent.
-        real_time: whether time passes by itself; else in lock-step.
+        options: how it is flown.
 
     """
 
     scenario: Scenario
-    source: str
     config: Config
-    out: Path
-    seed: int
-    frames: int
-    requests: bool
-    real_time: bool
+    options: DemoOptions
+
+    @property
+    def out(self) -> Path:
+        """Folder."""
+        return self.options.out
+
+    @property
+    def frames(self) -> int:
+        """Images to take."""
+        return self.options.frames or self.scenario.frames
+
+    @property
+    def real_time(self) -> bool:
+        """Whether time passes by itself; else in lock-step."""
+        return self.options.real_time
 
 
 @dataclass
@@ -183,7 +189,8 @@ def start_nodes(plan: Plan) -> list[Child]:
                  "--params-file", str(shared)]  # fmt: skip
     remaps = [word for remap in CAMERA_REMAPS for word in ("-r", remap)]
     camera = {
-        "scenario": plan.source, "seed": plan.seed, "frames": plan.frames, "lockstep": lockstep,
+        "scenario": plan.options.scenario, "seed": plan.options.seed, "frames": plan.frames, "lockstep": lockstep,
+        "dynamics": plan.options.dynamics, "latency_s": float(plan.options.latency_s),
         "truth_folder": str(plan.out.resolve()), "inertial_frame": plan.config.pointing.inertial_frame,
     }  # fmt: skip
     parameters = [word for name, value in camera.items() for word in ("-p", f"{name}:={value}")]

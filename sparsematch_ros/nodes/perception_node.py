@@ -155,7 +155,7 @@ class PerceptionNode(LifecycleNode):
         """Let go of the models and of the past."""
         for part in (self._images, self._infos.subscription, self._attitudes.subscription):
             self.destroy_subscription(part)
-        self._pipeline, self._status, self._frames = None, PerceptionStatus(), 0
+        self._pipeline, self._status, self._reported, self._frames = None, PerceptionStatus(), {}, 0
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -184,6 +184,7 @@ class PerceptionNode(LifecycleNode):
         started = time.monotonic()
         try:
             result = self._process(message)
+            answer = self._answer(message.header, result)
         except BadFrameError as error:
             self._refuse(message.header, str(error), own_fault=False)
         except Exception as error:  # Out of memory, or a defect: told in full, and the next image gets its chance.
@@ -191,7 +192,8 @@ class PerceptionNode(LifecycleNode):
             self._refuse(message.header, f"{type(error).__name__}: {error}", own_fault=True)
         else:
             self._status.add_result(result, time.monotonic() - started)
-            self._publish(message.header, result)
+            for publisher, item in answer:
+                publisher.publish(item)
 
     def _process(self, message: Image | CompressedImage) -> FrameResult:
         if self._pipeline is None:
@@ -206,9 +208,21 @@ class PerceptionNode(LifecycleNode):
         image = self._image(message)
         camera = self._infos.at(stamp)
         check_size(image, camera)
+        return Frame(self._frames, stamp, image, camera, self._q_NC_at(stamp))
+
+    def _q_NC_at(self, stamp: int) -> Any:
+        """Give the camera's attitude at an image's stamp `(4,)`; one that is too old is not used, counted and told."""
         q_NB = self._attitudes.q_NB_at(stamp)
-        q_NC = None if q_NB is None else quaternion(rotation(q_NB) * self._R_BC)
-        return Frame(self._frames, stamp, image, camera, q_NC)
+        if q_NB is not None:
+            return quaternion(rotation(q_NB) * self._R_BC)
+        age_s, limit_s = self._attitudes.overdue_s(stamp), self._config.pointing.max_attitude_age_s
+        if age_s is not None:
+            self._status.attitude_too_old += 1
+            self.get_logger().warning(
+                f"the attitude is {age_s:.3f} s older than the image, limit {limit_s} s: not used",
+                throttle_duration_sec=10.0,
+            )
+        return None
 
     def _image(self, message: Image | CompressedImage) -> Any:
         convert = self._bridge.compressed_imgmsg_to_cv2 if self._settings.compressed else self._bridge.imgmsg_to_cv2
@@ -224,18 +238,21 @@ class PerceptionNode(LifecycleNode):
         self._matches.publish(empty_matches_message(header, problem))
         self._objects.publish(objects_message(header, (), problem))
 
-    def _publish(self, header: Header, result: FrameResult) -> None:
-        self._matches.publish(matches_message(header, result))
+    def _answer(self, header: Header, result: FrameResult) -> list[tuple[Any, Any]]:
+        """Make all messages of a result, so that either all of them go out or none."""
+        answer = [(self._matches, matches_message(header, result))]
         if self._overlay.get_subscription_count():
             from sparsematch_ros.media.overlay import draw_overlay
 
-            self._overlay.publish(self._bridge.cv2_to_imgmsg(draw_overlay(result), "rgb8", header))
-        self._markers.publish(markers_message(header, result.objects))
+            answer.append((self._overlay, self._bridge.cv2_to_imgmsg(draw_overlay(result), "rgb8", header)))
+        answer.append((self._markers, markers_message(header, result.objects)))
         # Last, because a lock-step camera goes on when it sees the objects.
-        self._objects.publish(objects_message(header, result.objects))
+        answer.append((self._objects, objects_message(header, result.objects)))
+        return answer
 
     def publish_diagnostics(self) -> None:
         """Publish the counts and what has happened since the last time."""
+        self._status.attitude_refused = self._attitudes.refused if self._pipeline is not None else 0
         values = self._status.values()
         level, line = perception_summary(values, self._reported, self._worker is not None)
         device = str(getattr(self._pipeline, "device", "")) if self._pipeline else ""

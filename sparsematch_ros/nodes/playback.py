@@ -89,4 +89,5 @@ def _matches(matches: Any) -> Matches:
         displacement_px=np.array([match.displacement for match in matches], dtype=np.float64).reshape(count, 2),
         velocity_px_s=np.array([match.velocity for match in matches], dtype=np.float64).reshape(count, 2),
         velocity_covariance=np.array([m.velocity_covariance for m in matches], dtype=np.float64).reshape(count, 2, 2),
+        registered=np.zeros(count, dtype=bool),
     )

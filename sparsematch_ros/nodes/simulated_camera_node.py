@@ -23,7 +23,6 @@ from sparsematch_ros.msg import AttitudeRequest, AttitudeRequestStatus, SpaceObj
 from sparsematch_ros.nodes.camera_output import CameraOutput
 from sparsematch_ros.nodes.commands import command_from_request
 from sparsematch_ros.nodes.conversions import stamp_message
-from sparsematch_ros.nodes.flight import START_NS, Command, Flight, Shot
 from sparsematch_ros.nodes.listening import PerceptionWatch
 from sparsematch_ros.nodes.lockstep import Answers
 from sparsematch_ros.nodes.parameters import declare_settings, refuse_unknown
@@ -31,6 +30,9 @@ from sparsematch_ros.nodes.qos import ANSWERS
 from sparsematch_ros.nodes.runner import run_node
 from sparsematch_ros.nodes.status import Diagnostics
 from sparsematch_ros.nodes.truth_message import truth_message
+from sparsematch_ros.simulation.demo_options import BASILISK, DYNAMICS, KINEMATIC
+from sparsematch_ros.simulation.flight import START_NS, Command, Shot
+from sparsematch_ros.simulation.fly import open_flight
 from sparsematch_ros.simulation.scenario import load_scenario
 
 CLOCK_PERIOD_S = 0.05
@@ -52,11 +54,14 @@ class SimulatedCameraSettings:
     start_limit_s: float = setting(
         120.0, "longest wait for perception to be active, in steady time", "s", minimum=1.0, maximum=3600.0
     )
+    dynamics: str = setting(
+        KINEMATIC, "what turns the spacecraft: limits alone, or Basilisk's rigid body in orbit", choices=DYNAMICS
+    )
     latency_s: float = setting(0.0, "time from an image until its request takes effect", "s", minimum=0.0, maximum=60.0)
     perception: str = setting("perception_node", "name of the node to wait for")
     camera_frame: str = setting("camera_optical_frame", "frame_id of images and intrinsics")
     inertial_frame: str = setting("inertial", "frame_id of attitudes and of requests that are taken")
-    truth_folder: str = setting("", "folder to write truth.jsonl into; empty: none")
+    truth_folder: str = setting("", "folder to write truth.jsonl (and Basilisk's dynamics.jsonl) into; empty: none")
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -101,7 +106,10 @@ class SimulatedCameraNode(Node):
         self._settings = declare_settings(self, SimulatedCameraSettings)
         refuse_unknown(self)
         scenario = load_scenario(self._settings.scenario)
-        self._flight = Flight(scenario, self._settings.seed)
+        self._truth_file = _open_lines(self._settings.truth_folder, "truth.jsonl")
+        integrated = self._settings.dynamics == BASILISK
+        self._dynamics_file = _open_lines(self._settings.truth_folder if integrated else "", "dynamics.jsonl")
+        self._flight = open_flight(scenario, self._settings.seed, self._settings.dynamics, self._keep_dynamics)
         self._status = FlightStatus(of=self._settings.frames or scenario.frames)
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._q_NC_by_stamp: dict[int, Any] = {}
@@ -118,7 +126,6 @@ class SimulatedCameraNode(Node):
             self, settings.camera_frame, settings.inertial_frame, reliable=settings.lockstep, clock=True
         )
         self._truth = self.create_publisher(SpaceObjectArray, "truth", ANSWERS)
-        self._truth_file = _open_truth(settings.truth_folder)
         self._diagnostics = Diagnostics(self, "flight")
         self._objects = self.create_subscription(SpaceObjectArray, "objects", self._answers.add_objects, ANSWERS)
         self._statuses = self.create_subscription(
@@ -213,6 +220,10 @@ class SimulatedCameraNode(Node):
             self._truth_file.writelines(json.dumps(line) + "\n" for line in shot.truth)
             self._truth_file.flush()
 
+    def _keep_dynamics(self, record: dict[str, Any]) -> None:
+        if self._dynamics_file is not None:
+            self._dynamics_file.write(json.dumps(record) + "\n")
+
     def _tell(self) -> None:
         status = self._status
         level, line = DiagnosticStatus.OK, f"image {status.frames} of {status.of}"
@@ -224,14 +235,15 @@ class SimulatedCameraNode(Node):
         """End the flight."""
         self._stopping.set()
         self._thread.join(timeout=2.0)
-        if self._truth_file is not None:
-            self._truth_file.close()
+        for file in (self._truth_file, self._dynamics_file):
+            if file is not None:
+                file.close()
 
 
-def _open_truth(folder: str) -> IO[str] | None:
+def _open_lines(folder: str, name: str) -> IO[str] | None:
     if not folder:
         return None
-    path = Path(folder, "truth.jsonl")
+    path = Path(folder, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("w", encoding="utf-8")

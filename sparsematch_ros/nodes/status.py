@@ -27,6 +27,10 @@ class PerceptionStatus:
         last_problem: why the last one was refused or failed.
         without_camera_info: processed images that had no intrinsics.
         without_attitude: processed images that had no attitude.
+        attitude_too_old: images that had none because the newest one before them was older than its limit.
+        attitude_refused: messages on `attitude` that held none.
+        background_problems: processed images on which the sources of the background's motion did not agree.
+        last_background_problem: what they did not agree in on the last of these.
         seconds: total by stage [s].
         prompts: total.
         encoded: images that SAM's encoder looked at.
@@ -42,6 +46,10 @@ class PerceptionStatus:
     last_problem: str = ""
     without_camera_info: int = 0
     without_attitude: int = 0
+    attitude_too_old: int = 0
+    attitude_refused: int = 0
+    background_problems: int = 0
+    last_background_problem: str = ""
     seconds: Counter[str] = field(default_factory=Counter)
     total_s: float = 0.0
     prompts: int = 0
@@ -55,6 +63,8 @@ class PerceptionStatus:
             self.processed += 1
             self.without_camera_info += result.frame.camera is None
             self.without_attitude += result.frame.q_NC_xyzw is None
+            self.background_problems += bool(result.motion.problem)
+            self.last_background_problem = result.motion.problem or self.last_background_problem
             self.seconds.update(result.seconds)
             self.total_s += took_s
             self.prompts += len(result.prompts)
@@ -83,7 +93,8 @@ class PerceptionStatus:
 
 COUNTS = (
     "received", "processed", "dropped", "refused", "failed", "last_problem", "without_camera_info", "without_attitude",
-    "encoded",
+    "attitude_too_old", "attitude_refused", "background_problems",
+    "last_background_problem", "encoded",
 )  # fmt: skip
 
 
@@ -95,6 +106,7 @@ def _last_values(result: FrameResult | None) -> dict[str, Any]:
         "prompts": ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none",
         "background_method": result.motion.method,
         "background_valid": bool(result.motion.valid),
+        "background_disagreement_rad": f"{result.motion.disagreement_rad:.2e}",
         "objects": len(result.objects),
         "confirmed": sum(item.state == ObjectState.CONFIRMED for item in result.objects),
         "reported": sum(item.reported for item in result.objects),
@@ -113,6 +125,12 @@ def perception_summary(values: dict[str, Any], before: dict[str, Any], active: b
         return DiagnosticStatus.WARN, f"refused {since('refused')} images: {values['last_problem']}"
     if since("dropped"):
         return DiagnosticStatus.WARN, f"too slow: dropped {since('dropped')} of {since('received')} images"
+    if since("attitude_refused"):
+        return DiagnosticStatus.WARN, f"{since('attitude_refused')} attitudes were none: NaN, or not of length 1"
+    if since("attitude_too_old"):
+        return DiagnosticStatus.WARN, f"attitude too old for {since('attitude_too_old')} images: not used"
+    if since("background_problems"):
+        return DiagnosticStatus.WARN, f"{since('background_problems')} images: {values['last_background_problem']}"
     if since("without_camera_info"):
         return DiagnosticStatus.WARN, "no CameraInfo: no bearings, so no attitude requests"
     return DiagnosticStatus.OK, "active" if active else "not active"

@@ -66,6 +66,37 @@ def sigma_BN_from_quaternion(q_NB_xyzw: ArrayLike) -> FloatArray:
     return np.asarray(rotation(q_NB_xyzw).as_mrp(), dtype=np.float64)
 
 
+def switched_sigma(sigma: ArrayLike) -> FloatArray:
+    """Give the set of modified Rodrigues parameters `(3,)` with length up to 1: the shadow set of a longer one.
+
+    Both sets are the same attitude. The switch is Basilisk's `MRPswitch(sigma, 1)`: a stream of references jumps there,
+    and a controller has to form its error from the attitudes, not from the difference of the numbers.
+
+    Raises:
+        SparsematchError: where it is not three finite numbers.
+
+    """
+    sigma = _three(sigma)
+    square = float(sigma @ sigma)
+    return -sigma / square if square > 1.0 else sigma
+
+
+def sigma_rate(sigma: ArrayLike, omega_BN_B_rad_s: ArrayLike) -> FloatArray:
+    """Give d sigma_BN / dt `(3,)` [1/s] from the angular velocity in body axes.
+
+    It is [(1 - s^2) I + 2 [s x] + 2 s s^T] omega / 4 (Schaub and Junkins, section 3.5; Basilisk's `dMRP`).
+    """
+    s, omega = _three(sigma), np.asarray(omega_BN_B_rad_s, dtype=np.float64)
+    return np.asarray(((1 - s @ s) * omega + 2 * np.cross(s, omega) + 2 * (s @ omega) * s) / 4)
+
+
+def _three(sigma: ArrayLike) -> FloatArray:
+    values = np.asarray(sigma, dtype=np.float64)
+    if values.shape != (3,) or not np.isfinite(values).all():
+        raise SparsematchError(f"sigma_BN {values.tolist()} is not three finite numbers")
+    return values
+
+
 def quaternion_from_sigma_BN(sigma_BN: ArrayLike) -> FloatArray:
     """Turn Basilisk's `sigma_BN`, either set, into `q_NB`.
 
@@ -73,7 +104,4 @@ def quaternion_from_sigma_BN(sigma_BN: ArrayLike) -> FloatArray:
         SparsematchError: where it is not three finite numbers.
 
     """
-    sigma = np.asarray(sigma_BN, dtype=np.float64)
-    if sigma.shape != (3,) or not np.isfinite(sigma).all():
-        raise SparsematchError(f"sigma_BN {sigma.tolist()} is not three finite numbers")
-    return quaternion(Rotation.from_mrp(sigma))
+    return quaternion(Rotation.from_mrp(_three(sigma_BN)))

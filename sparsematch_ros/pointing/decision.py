@@ -1,204 +1,116 @@
 """Whether to ask for an attitude, for which object, and why not.
 
-Nothing here keeps state or reads a clock: the caller hands in the time, the last stamp and the current target.
+Nothing here keeps state or reads a clock: the caller hands in the time and what the last decision left.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.config import PointingConfig
-from sparsematch_ros.data import NANOSECONDS, AttitudeRequest, ObjectState, SpaceObject
-from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.pointing.conventions import quaternion, rotation, unit_vector
-from sparsematch_ros.pointing.guidance import (
-    angle_between_rad,
-    following_rate_rad_s,
-    pointing_rotation,
-    turned_covariance,
-)
-from sparsematch_ros.pointing.keep_out import KeepOutCone, all_known, cones_from_settings, forbidding_cone
+from sparsematch_ros.data import NANOSECONDS, ObjectState, SpaceObject
+from sparsematch_ros.pointing.answer import Answer, Code, Decision, Memory, no
+from sparsematch_ros.pointing.choice import SELECTED, SELECTED_PRIORITY, Choice, choose
+from sparsematch_ros.pointing.keep_out import all_known, forbidding_cone
+from sparsematch_ros.pointing.recovery import recover
+from sparsematch_ros.pointing.request import Aim, aim_at, body_at_image, make_request, task_for
+from sparsematch_ros.pointing.situation import Policy, Situation, bad_stamp, stale
+from sparsematch_ros.pointing.vectors import length
+from sparsematch_ros.pointing.way import Blocked, plan_way
+
+__all__ = ["Answer", "Code", "Decision", "Memory", "Policy", "Situation", "bad_stamp", "consider", "decide", "no"]
 
 FloatArray = NDArray[np.float64]
 
-# A clock that is distributed by messages may lag the image's stamp by this much.
-FUTURE_TOLERANCE_S = 0.1
-
-
-class Decision(enum.IntEnum):
-    """What was done with an array; the values are those of `AttitudeRequestStatus.msg`."""
-
-    SENT = 0
-    HELD = 1
-    REFUSED = 2
-
-
-class Code(enum.IntEnum):
-    """Why; the values are those of `AttitudeRequestStatus.msg`."""
-
-    NONE = 0
-    DISABLED = 1
-    NO_TARGET = 2
-    DEAD_BAND = 3
-    STALE = 4
-    KEEP_OUT = 5
-    UNCHECKED = 6
-    NO_BEARING = 7
-    BAD_INPUT = 8
-
-
-# unit_vector refuses it by value: a request for an object without a bearing is a caller's mistake.
-NO_BEARING = np.full(3, np.nan)
-
-HELD_CODES = (Code.DISABLED, Code.NO_TARGET, Code.DEAD_BAND)
-
-
-@dataclass(frozen=True, eq=False)
-class Policy:
-    """The settings, checked once and in the units of the computation.
-
-    Attributes:
-        config: as given.
-        boresight_B: `(3,)` unit vector.
-        R_BC: rotation of the camera's optical frame in the body, `v_B = R_BC v_C`.
-        cones: where the boresight must not look.
-
-    """
-
-    config: PointingConfig
-    boresight_B: FloatArray
-    R_BC: Rotation
-    cones: tuple[KeepOutCone, ...]
-
-    @classmethod
-    def from_config(cls, config: PointingConfig) -> Policy:
-        """Check the vectors and angles of the settings.
-
-        Raises:
-            SparsematchError: with the setting's value and what would be right.
-
-        """
-        with _named("boresight"):
-            boresight_B = unit_vector(config.boresight)
-        with _named("camera_to_body_xyzw"):
-            R_BC = rotation(config.camera_to_body_xyzw)
-        cones = cones_from_settings(config.keep_out_half_angles_deg, config.keep_out_directions)
-        return cls(config, boresight_B, R_BC, cones)
-
-
-@contextmanager
-def _named(setting: str) -> Iterator[None]:
-    """Put the setting's name before what is wrong with its value."""
-    try:
-        yield
-    except SparsematchError as error:
-        raise SparsematchError(f"pointing.{setting}: {error}") from error
-
-
-@dataclass(frozen=True, eq=False)
-class Situation:
-    """All that one decision rests on.
-
-    Attributes:
-        stamp_ns: stamp of the image that the objects were seen in [ns].
-        camera_frame: frame_id of that image.
-        objects: everything alive at that image.
-        now_ns: time now [ns], on the clock of the stamps.
-        enabled: whether requests may be sent.
-        q_NB_xyzw: `(4,)` attitude of the body at `stamp_ns`, or None where it is not known.
-        previous_stamp_ns: stamp of the array before, or None.
-        current_target: object of the last request, or None.
-        last_request_ns: stamp of the last request, or None.
-
-    """
-
-    stamp_ns: int
-    camera_frame: str
-    objects: tuple[SpaceObject, ...]
-    now_ns: int
-    enabled: bool
-    q_NB_xyzw: FloatArray | None = None
-    previous_stamp_ns: int | None = None
-    current_target: UUID | None = None
-    last_request_ns: int | None = None
-
-    @property
-    def age_s(self) -> float:
-        """How old the image is [s]."""
-        return (self.now_ns - self.stamp_ns) / NANOSECONDS
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What is done with one array, in the terms of `AttitudeRequestStatus.msg`; `request` where it is sent."""
-
-    decision: Decision
-    code: Code
-    reason: str
-    target_id: UUID | None = None
-    off_boresight_rad: float = float("nan")
-    request: AttitudeRequest | None = None
-
-
-def no(code: Code, reason: str, target: SpaceObject | None = None) -> Answer:
-    """Hold or refuse, as the code has it."""
-    decision = Decision.HELD if code in HELD_CODES else Decision.REFUSED
-    return Answer(decision, code, reason, target.id if target else None)
+# Share of the rate limit that following may need; the rest is for catching up.
+FOLLOWING_SHARE = 0.95
+# How far from length 1 a bearing may be.
+BEARING_TOLERANCE = 1e-3
 
 
 def decide(situation: Situation, policy: Policy) -> Answer:
-    """Choose a target and send, hold or refuse."""
+    """Choose a target and send, hold or refuse; the answer's memory belongs into the next situation."""
+    problem = bad_stamp(situation)
+    memory = situation.memory if problem else replace(situation.memory, stamp_ns=situation.stamp_ns)
     if not situation.enabled:
-        return no(Code.DISABLED, "the node is not enabled")
+        return replace(no(Code.DISABLED, "the node is not enabled"), memory=Memory(stamp_ns=memory.stamp_ns))
+    if problem is not None:
+        return replace(no(Code.BAD_INPUT, problem), memory=memory)
+    if situation.problem:
+        return replace(no(Code.NO_TARGET, f"the image could not be used: {situation.problem}"), memory=memory)
+    answer = _decide(situation, policy, memory)
+    return answer if answer.memory is not None else replace(answer, memory=memory)
+
+
+def consider(target: UUID, situation: Situation, policy: Policy) -> Answer:
+    """Say what would be answered if one object were asked for now; nothing is remembered.
+
+    This is what a goal to point at an object is accepted or rejected by.
+    """
+    item = next((item for item in situation.objects if item.id == target), None)
+    if item is None or item.state == ObjectState.LOST:
+        return no(Code.NO_TARGET, f"there is no object {target}")
+    if not is_wanted(item, policy.config.min_existence):
+        return no(Code.UNCONFIRMED, "the object is not confirmed in this image, moving and sure enough", item)
     problem = bad_stamp(situation)
     if problem is not None:
-        return no(Code.BAD_INPUT, problem)
-    chosen = choose_target(situation.objects, situation.current_target, policy.config.min_existence)
-    if isinstance(chosen, Answer):
-        return chosen
-    limit_s = min(policy.config.max_age_s, policy.config.validity_s)
-    if situation.age_s > limit_s:
-        return no(Code.STALE, f"the image is {situation.age_s:.3f} s old, limit {limit_s} s", chosen)
-    return _answer_for(chosen, situation, policy)
+        return no(Code.BAD_INPUT, problem, item)
+    old = stale(situation, policy.config)
+    refusal = no(Code.STALE, old, item) if old is not None else unusable(item)
+    if refusal is not None:
+        return refusal
+    choice = Choice(item, SELECTED, SELECTED_PRIORITY, Memory(target=target))
+    return replace(_answer_for(choice, situation, policy), memory=None)
 
 
-def bad_stamp(situation: Situation) -> str | None:
-    """Say what is wrong with the array's stamp, or None.
+def _decide(situation: Situation, policy: Policy, memory: Memory) -> Answer:
+    targets = _targets(situation, policy, memory)
+    if isinstance(targets, Answer):
+        return targets
+    choice = choose(
+        targets, situation.stamp_ns, memory, policy.config, situation.selected, situation.image_size_wh_px,
+        situation.selected_why,
+    )  # fmt: skip
+    old = stale(situation, policy.config)
+    answer = no(Code.STALE, old, choice.target) if old is not None else _answer_for(choice, situation, policy)
+    if answer.decision == Decision.REFUSED and choice.target.id != memory.target:
+        return replace(answer, memory=memory)
+    sent_ns = situation.stamp_ns if answer.decision == Decision.SENT else choice.memory.requested_ns
+    return replace(answer, memory=replace(choice.memory, requested_ns=sent_ns))
 
-    A previous stamp that lies in the future comes from before the clock was set back, and says nothing.
+
+def _targets(situation: Situation, policy: Policy, memory: Memory) -> list[SpaceObject] | Answer:
+    """Give the objects that may be asked for; or say why there is none.
+
+    While the target, or the user's choice, coasts nothing is asked: its last request still holds, and a switch to
+    another object and back would swing the spacecraft.
     """
-    if situation.age_s < -FUTURE_TOLERANCE_S:
-        return f"the image's stamp is {-situation.age_s:.3f} s in the future"
-    previous_ns = situation.previous_stamp_ns
-    newest_ns = situation.now_ns + round(FUTURE_TOLERANCE_S * NANOSECONDS)
-    if previous_ns is not None and situation.stamp_ns <= previous_ns <= newest_ns:
-        return f"the image's stamp is {(previous_ns - situation.stamp_ns) / NANOSECONDS:.3f} s before the last one"
-    return None
-
-
-def choose_target(objects: tuple[SpaceObject, ...], current: UUID | None, min_existence: float) -> SpaceObject | Answer:
-    """Take the current target where it still is one, else the surest object; or say why there is none.
-
-    While the current target coasts nothing is asked: its last request still holds, and a switch to another object and
-    back would swing the spacecraft.
-    """
-    if any(item.id == current and item.state == ObjectState.COASTING for item in objects):
+    objects = [item for item in situation.objects if item.id not in situation.released]
+    wanted = [item for item in objects if is_wanted(item, policy.config.min_existence)]
+    ready = any(item.id == situation.selected for item in wanted)
+    awaited = (situation.selected,) if situation.selected is not None else (memory.target,)
+    if not ready and any(item.id in awaited and item.state == ObjectState.COASTING for item in objects):
         return no(Code.NO_TARGET, "the target is coasting: not seen in this image")
-    wanted = [item for item in objects if is_wanted(item, min_existence)]
     if not wanted:
-        return no(Code.NO_TARGET, f"none of {len(objects)} objects is confirmed, moving and sure enough")
-    usable = [item for item in wanted if unusable(item) is None]
+        return _nobody(objects, situation, policy, memory)
+    usable = [item for item, fine in zip(wanted, _fit(wanted)) if fine]
     if not usable:
-        return unusable(wanted[0]) or no(Code.NO_TARGET, "no usable object")
-    return max(usable, key=lambda item: (item.id == current, item.existence_probability, -item.id.int))
+        return unusable(wanted[0]) or no(Code.BAD_INPUT, "no object has numbers that can be used", wanted[0])
+    return _outside_cones(usable, situation, policy)
+
+
+def _nobody(objects: list[SpaceObject], situation: Situation, policy: Policy, memory: Memory) -> Answer:
+    alive = {item.id for item in objects if item.state != ObjectState.LOST}
+    if situation.selected in alive:
+        return no(Code.UNCONFIRMED, "the selected object is not confirmed, moving and sure enough")
+    if memory.recovering or (memory.target is not None and memory.target not in alive):
+        return recover(situation, policy, memory)
+    return no(Code.NO_TARGET, f"none of {len(objects)} objects is confirmed, moving and sure enough")
 
 
 def is_wanted(item: SpaceObject, min_existence: float) -> bool:
@@ -206,91 +118,94 @@ def is_wanted(item: SpaceObject, min_existence: float) -> bool:
     return item.state == ObjectState.CONFIRMED and item.moving and item.existence_probability >= min_existence
 
 
+def _fit(objects: Sequence[SpaceObject]) -> NDArray[np.bool_]:
+    """Tell of which objects a request can be made, `(N,)`: bearing of length 1, all that enters it finite."""
+    none, still, exact = np.full(3, np.nan), np.zeros(3), np.zeros((3, 3))
+    bearings = np.array([none if item.bearing is None else item.bearing for item in objects])
+    rates = np.array([still if item.bearing_rate_rad_s is None else item.bearing_rate_rad_s for item in objects])
+    pixels = np.array([[*item.centroid_px, *item.velocity_px_s] for item in objects])
+    spreads = np.array([exact if item.bearing_covariance is None else item.bearing_covariance for item in objects])
+    numbers = np.concatenate([bearings, rates, pixels, spreads.reshape(-1, 9)], axis=1)
+    finite = np.isfinite(numbers).all(axis=1)
+    lengths = np.sqrt((np.where(finite[:, None], bearings, 0.0) ** 2).sum(axis=1))
+    return np.asarray(finite & (np.abs(lengths - 1.0) <= BEARING_TOLERANCE))
+
+
 def unusable(item: SpaceObject) -> Answer | None:
     """Say why an object's numbers cannot become a request, or None where they can."""
     if item.bearing is None:
         return no(Code.NO_BEARING, "the image had no CameraInfo, so no bearing", item)
-    numbers = [item.bearing, item.centroid_px]
-    if item.bearing_rate_rad_s is not None:
-        numbers.append(item.bearing_rate_rad_s)
-    if not all(np.isfinite(value).all() for value in numbers):
-        return no(Code.BAD_INPUT, "the object's bearing, bearing rate or centroid is not finite", item)
-    length = float(np.linalg.norm(item.bearing))
-    if abs(length - 1.0) > 1e-3:
-        return no(Code.BAD_INPUT, f"the object's bearing has length {length:.4f}, expected 1", item)
-    return None
-
-
-def _answer_for(target: SpaceObject, situation: Situation, policy: Policy) -> Answer:
-    request = make_request(target, situation, policy)
-    boresight_R = _attitude(situation, policy).apply(policy.boresight_B)
-    off_rad = angle_between_rad(boresight_R, request.target_bearing_R)
-    answer = _forbidden(target, request, situation, policy)
-    quiet = off_rad < np.radians(policy.config.dead_band_deg) and not _runs_out(target, situation, policy)
-    if answer is None and quiet:
-        band_deg = policy.config.dead_band_deg
-        answer = no(Code.DEAD_BAND, f"{np.degrees(off_rad):.3f} deg off, dead band {band_deg} deg", target)
-    if answer is None:
-        answer = Answer(Decision.SENT, Code.NONE, request.reason, target.id, request=request)
-    return replace(answer, off_boresight_rad=off_rad)
-
-
-def _runs_out(target: SpaceObject, situation: Situation, policy: Policy) -> bool:
-    """Tell whether the target's last request needs renewal: half of its validity is over."""
-    if situation.last_request_ns is None or target.id != situation.current_target:
-        return False
-    return situation.stamp_ns - situation.last_request_ns > policy.config.validity_s / 2 * NANOSECONDS
-
-
-def _forbidden(target: SpaceObject, request: AttitudeRequest, situation: Situation, policy: Policy) -> Answer | None:
-    if situation.q_NB_xyzw is not None:
-        hit = forbidding_cone(request.target_bearing_R, policy.cones)
-        if hit is not None:
-            row, angle_deg = hit[0], np.degrees(hit[1])
-            limit_deg = policy.config.keep_out_half_angles_deg[row]
-            return no(Code.KEEP_OUT, f"{angle_deg:.2f} deg from keep-out body {row}, limit {limit_deg} deg", target)
-    if request.keep_out_checked or policy.config.allow_unchecked:
+    if _fit([item])[0]:
         return None
-    what = "attitude" if situation.q_NB_xyzw is None else "direction of a keep-out body"
-    return no(Code.UNCHECKED, f"the {what} is not known at the image's stamp", target)
-
-
-def _attitude(situation: Situation, policy: Policy) -> Rotation:
-    """Give the body's attitude in R at the image's stamp: R is inertial, or the camera's frame without telemetry."""
-    return policy.R_BC.inv() if situation.q_NB_xyzw is None else rotation(situation.q_NB_xyzw)
-
-
-def make_request(target: SpaceObject, situation: Situation, policy: Policy) -> AttitudeRequest:
-    """Write the request for an object that has a finite bearing.
-
-    Attitude and bearing hold at the image's stamp, so the delay since then does not enter; the consumer turns the
-    attitude on with the angular velocity.
-    """
-    config, inertial = policy.config, situation.q_NB_xyzw is not None
-    R_RB = _attitude(situation, policy)
-    R_RC = R_RB * policy.R_BC
-    bearing_R = R_RC.apply(unit_vector(NO_BEARING if target.bearing is None else target.bearing))
-    rate = target.bearing_rate_rad_s
-    return AttitudeRequest(
-        stamp_ns=situation.stamp_ns,
-        reference_frame=config.inertial_frame if inertial else situation.camera_frame,
-        target_id=target.id,
-        target_bearing_R=bearing_R,
-        target_bearing_covariance_R=turned_covariance(R_RC, target.bearing_covariance),
-        attitude_stamp_ns=situation.stamp_ns,
-        q_RB_xyzw=quaternion(pointing_rotation(R_RB, policy.boresight_B, bearing_R)),
-        omega_BR_R_rad_s=None if rate is None else following_rate_rad_s(bearing_R, R_RC.apply(rate)),
-        boresight_B=policy.boresight_B,
-        max_rate_rad_s=float(np.radians(config.max_rate_deg_s)),
-        max_acceleration_rad_s2=float(np.radians(config.max_acceleration_deg_s2)),
-        priority=round(255 * min(max(target.existence_probability, 0.0), 1.0)),
-        reason=_reason(target),
-        validity_s=config.validity_s,
-        keep_out_checked=inertial and all_known(policy.cones),
+    size = float(np.linalg.norm(item.bearing))
+    if np.isfinite(size) and abs(size - 1.0) > BEARING_TOLERANCE:
+        return no(Code.BAD_INPUT, f"the object's bearing has length {size:.4f}, expected 1", item)
+    return no(
+        Code.BAD_INPUT, "the object's bearing, its covariance, bearing rate, velocity or centroid is not finite", item
     )
 
 
-def _reason(target: SpaceObject) -> str:
-    speed_px_s = float(np.linalg.norm(target.velocity_px_s))
-    existence = target.existence_probability
-    return f"moving at {speed_px_s:.1f} px/s against its surroundings, existence {existence:.2f}"
+def _outside_cones(usable: list[SpaceObject], situation: Situation, policy: Policy) -> list[SpaceObject]:
+    """Leave out what lies in a known cone, unless all do: then one of them is refused by name."""
+    guard = policy.rules.guards[0]
+    if len(usable) == 1 or situation.q_NB_xyzw is None or not guard.rows:
+        return usable
+    R_NC = body_at_image(situation, policy).R_NB * policy.R_BC
+    bearings_N = R_NC.apply(np.array([item.bearing for item in usable]))
+    held = guard.held(bearings_N).any(axis=1)
+    return [usable[row] for row in np.flatnonzero(~held)] or usable
+
+
+def _answer_for(choice: Choice, situation: Situation, policy: Policy) -> Answer:
+    item = choice.target
+    aim = aim_at(item, situation, policy)
+    answer = _refusal(item, aim, situation, policy) or _quiet(choice, aim, situation, policy.config)
+    if answer is None:
+        answer = _planned(choice, aim, situation, policy)
+    omega = situation.omega_BN_N_rad_s
+    rate_error = np.nan if omega is None else length(omega - aim.target.omega_BN_N_rad_s)
+    return replace(answer, choice=choice.reason, off_boresight_rad=aim.off_rad, rate_error_rad_s=float(rate_error))
+
+
+def _planned(choice: Choice, aim: Aim, situation: Situation, policy: Policy) -> Answer:
+    item = choice.target
+    way = plan_way(task_for(aim, situation, policy))
+    if isinstance(way, Blocked):
+        if way.row is None:
+            longest_s = policy.config.longest_slew_s
+            return no(Code.RATE_LIMIT, f"the slew would take {way.duration_s:.1f} s, limit {longest_s} s", item)
+        return no(Code.KEEP_OUT, f"every way to the target found passes keep-out body {way.row}", item)
+    request = make_request(item, aim, way, choice.priority, choice.reason, situation, policy)
+    return Answer(
+        Decision.SENT, Code.NONE, request.reason, item.id, time_to_go_s=way.slew.duration_s, request=request
+    )  # fmt: skip
+
+
+def _quiet(choice: Choice, aim: Aim, situation: Situation, config: PointingConfig) -> Answer | None:
+    """Hold inside the dead band, unless half of the last request's validity is over."""
+    if aim.off_rad >= np.radians(config.dead_band_deg):
+        return None
+    last_ns = choice.memory.requested_ns
+    if last_ns is not None and situation.stamp_ns - last_ns > config.validity_s / 2 * NANOSECONDS:
+        return None
+    reason = f"{np.degrees(aim.off_rad):.3f} deg off, dead band {config.dead_band_deg} deg"
+    return no(Code.DEAD_BAND, reason, choice.target)
+
+
+def _refusal(item: SpaceObject, aim: Aim, situation: Situation, policy: Policy) -> Answer | None:
+    config = policy.config
+    if not situation.reference_frame(config):
+        return no(Code.FRAME_UNKNOWN, "the frame that a request would be in has no name", item)
+    limit = FOLLOWING_SHARE * policy.rules.limits.max_rate_rad_s
+    if aim.rate_rad_s > limit:
+        needed, most = np.degrees(aim.rate_rad_s), np.degrees(limit)
+        return no(Code.RATE_LIMIT, f"following needs {needed:.3f} deg/s, limit {most:.3f} deg/s", item)
+    if situation.q_NB_xyzw is not None:
+        hit = forbidding_cone(aim.bearing_R, policy.cones)
+        if hit is not None:
+            angle_deg, limit_deg = np.degrees(hit[1]), config.keep_out_half_angles_deg[hit[0]]
+            return no(Code.KEEP_OUT, f"{angle_deg:.2f} deg from keep-out body {hit[0]}, limit {limit_deg} deg", item)
+    if (situation.q_NB_xyzw is not None and all_known(policy.cones)) or config.allow_unchecked:
+        return None
+    what = "attitude" if situation.q_NB_xyzw is None else "direction of a keep-out body"
+    return no(Code.UNCHECKED, f"the {what} is not known at the image's stamp", item)

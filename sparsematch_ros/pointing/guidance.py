@@ -7,30 +7,39 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.pointing.conventions import unit_vector
+from sparsematch_ros.pointing.quaternions import from_rotation_vector
+from sparsematch_ros.pointing.vectors import cross, length, turned
 
 FloatArray = NDArray[np.float64]
 
 # Sine of the angle under which two directions count as parallel.
 PARALLEL = 1e-9
+# Sine of the angle to the bearing under which a roll direction says nothing about the roll.
+NO_ROLL = 1e-3
 
 
 def angle_between_rad(a: FloatArray, b: FloatArray) -> float:
     """Give the angle between two vectors `(3,)` [rad], accurate near 0 and pi as well."""
-    return float(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b)))
+    return float(np.arctan2(length(cross(a, b)), a @ b))
 
 
 def smallest_rotation(start: FloatArray, end: FloatArray) -> Rotation:
-    """Give the smallest rotation that takes the direction `start` `(3,)` to `end` `(3,)`.
+    """Give the smallest rotation between two directions, as `smallest_turn` does, for scipy."""
+    return Rotation.from_quat(smallest_turn(start, end))
+
+
+def smallest_turn(start: FloatArray, end: FloatArray) -> FloatArray:
+    """Give the quaternion `(4,)` of the smallest rotation that takes the direction `start` `(3,)` to `end` `(3,)`.
 
     Opposite directions leave the axis open: the one nearest to the least component of `start` is taken.
     """
     a, b = unit_vector(start), unit_vector(end)
-    axis = np.cross(a, b)
-    if float(np.linalg.norm(axis)) <= PARALLEL:
-        if float(np.dot(a, b)) > 0:
-            return Rotation.identity()
-        axis = np.cross(a, np.eye(3)[int(np.argmin(np.abs(a)))])
-    return Rotation.from_rotvec(unit_vector(axis) * angle_between_rad(a, b))
+    axis = cross(a, b)
+    if length(axis) <= PARALLEL:
+        if float(a @ b) > 0:
+            return np.array([0.0, 0.0, 0.0, 1.0])
+        axis = cross(a, np.eye(3)[int(np.argmin(np.abs(a)))])
+    return from_rotation_vector(unit_vector(axis) * angle_between_rad(a, b))
 
 
 def pointing_rotation(
@@ -47,16 +56,21 @@ def pointing_rotation(
         boresight_B: `(3,)` body axis that shall meet the target.
         bearing_R: `(3,)` direction to the target in R.
         roll_body_axis_B: `(3,)` body axis to bring as near to `roll_direction_R` as the boresight leaves free.
-        roll_direction_R: `(3,)` direction in R. Without both, the smallest rotation from the attitude now is taken.
+        roll_direction_R: `(3,)` direction in R. Without both, or where it is the bearing's own, the smallest rotation
+            from the attitude now is taken.
 
     """
-    if roll_body_axis_B is None or roll_direction_R is None:
+    if roll_body_axis_B is None or roll_direction_R is None or _parallel(roll_direction_R, bearing_R):
         return smallest_rotation(R_RB.apply(boresight_B), bearing_R) * R_RB
     targets = np.stack([unit_vector(bearing_R), unit_vector(roll_direction_R)])
     axes = np.stack([unit_vector(boresight_B), unit_vector(roll_body_axis_B)])
     # An infinite weight makes the first pair exact, so the second one sets the roll alone.
     turn, _ = Rotation.align_vectors(targets, axes, weights=[np.inf, 1.0])
     return turn
+
+
+def _parallel(a: FloatArray, b: FloatArray) -> bool:
+    return length(cross(a, b)) < NO_ROLL * length(a) * length(b)
 
 
 def following_rate_rad_s(bearing: FloatArray, bearing_rate_rad_s: FloatArray) -> FloatArray:
@@ -70,12 +84,23 @@ def following_rate_rad_s(bearing: FloatArray, bearing_rate_rad_s: FloatArray) ->
         bearing_rate_rad_s: `(3,)` its derivative, in the same axes.
 
     """
-    return np.asarray(np.cross(bearing, bearing_rate_rad_s), dtype=np.float64)
+    return cross(bearing, bearing_rate_rad_s)
 
 
-def turned_covariance(turn: Rotation, covariance: FloatArray | None) -> FloatArray | None:
-    """Give a covariance `(3, 3)` in the axes that the rotation leads to."""
+def predicted_bearing(bearing: FloatArray, bearing_rate_rad_s: FloatArray | None, dt_s: float) -> FloatArray:
+    """Give where a bearing `(3,)` will be after a time: on along its great circle at its rate; None: where it is.
+
+    What this leaves out is the bearing's acceleration: half of it times the time squared.
+    """
+    if bearing_rate_rad_s is None or dt_s == 0.0:
+        return bearing
+    omega = following_rate_rad_s(bearing, bearing_rate_rad_s)
+    rate = length(omega)
+    return turned(bearing, omega / rate, np.array([rate * dt_s]))[0] if rate else bearing
+
+
+def turned_covariance(matrix: FloatArray, covariance: FloatArray | None) -> FloatArray | None:
+    """Give a covariance `(3, 3)` in the axes that the rotation matrix `(3, 3)` leads to."""
     if covariance is None:
         return None
-    matrix = turn.as_matrix()
     return np.asarray(matrix @ covariance @ matrix.T, dtype=np.float64)

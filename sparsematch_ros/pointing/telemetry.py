@@ -39,6 +39,32 @@ def attitude_at(
     return _turned(stamp_ns, pair)
 
 
+def rate_at(
+    stamp_ns: int, stamps_ns: list[int], quaternions_xyzw: list[FloatArray], max_age_s: float
+) -> FloatArray | None:
+    """Give the angular velocity `(3,)` [rad/s] in N at a time: the mean between the two samples around or before it.
+
+    Args:
+        stamp_ns: time wanted [ns].
+        stamps_ns: times of the samples [ns], any order, repeats allowed.
+        quaternions_xyzw: `(4,)` each, of unit length.
+        max_age_s: how far a sample that is used may lie from the time wanted [s].
+
+    Returns:
+        The rate, or None where there are no two samples that tell.
+
+    """
+    samples = sorted(dict(zip(stamps_ns, quaternions_xyzw)).items(), key=lambda sample: sample[0])
+    near = [(stamp, q) for stamp, q in samples if abs(stamp - stamp_ns) <= max_age_s * NANOSECONDS]
+    before = [sample for sample in near if sample[0] <= stamp_ns]
+    pair = [*before[-2:], *near[len(before) : len(before) + 1]][-2:]
+    if not before or len(pair) < 2:
+        return None
+    (first_ns, first), (second_ns, second) = pair
+    turn = Rotation.from_quat(second) * Rotation.from_quat(first).inv()
+    return np.asarray(turn.as_rotvec() / ((second_ns - first_ns) / NANOSECONDS))
+
+
 def _turned(stamp_ns: int, pair: list[tuple[int, FloatArray]]) -> FloatArray:
     (first_ns, first), (second_ns, second) = pair
     share = (stamp_ns - first_ns) / (second_ns - first_ns)

@@ -19,7 +19,7 @@ from sparsematch_ros.sky import Sky
 _BOUNDARY_SIGMA_PX = 0.2
 _BREATHING_SHARE = 0.007
 # A mask cut by the image border says little of the centroid.
-_TRUNCATED_FACTOR = 5.0
+_TRUNCATED_FACTOR = 1.5
 
 
 @dataclass(frozen=True, eq=False)

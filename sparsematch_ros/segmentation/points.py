@@ -17,6 +17,7 @@ _BORDER_PX = 3
 # A tracked object claims the sources within this many standard deviations of where it is expected, and this far.
 _CLAIM_SIGMA = 4.0
 _CLAIM_LIMIT_PX = 8.0
+_WIDENED = 1.5
 
 
 def select_point_sources(
@@ -33,14 +34,16 @@ def select_point_sources(
     """
     if not config.point_sources or len(sky.points_px) == 0 or expectations.resting_px is None:
         return np.zeros(0, dtype=np.int64)
-    small = (sky.extents_px <= config.point_source_max_px) & (sky.snr >= config.point_source_snr)
+    # What is no bright region is no larger than a point source, but the filter has widened it.
+    compact = sky.extents_px <= _WIDENED * config.point_source_max_px
+    small = compact & (sky.snr >= config.point_source_snr)
     reach = _SAME_STAR_PX + _SAME_STAR_SIGMA * sky.sigmas_px
     resting = _distance(sky.points_px, expectations.resting_px) <= reach
     fixed = _distance(sky.points_px, expectations.fixed_px) <= reach
     variance = expectations.covariances[:, [0, 1], [0, 1]].max(axis=1, initial=0.0)
     reach = np.minimum(_CLAIM_SIGMA * np.sqrt(variance) + 1.0, _CLAIM_LIMIT_PX)
     claimed = _near(sky.points_px, expectations.states[:, :2], reach)
-    small |= claimed & (sky.extents_px <= config.point_source_max_px)  # A known object may fade below the threshold.
+    small |= claimed & compact  # A known object may fade below the threshold.
     whole = ((sky.points_px >= _BORDER_PX) & (sky.points_px <= np.array(size)[::-1] - 1 - _BORDER_PX)).all(axis=1)
     return np.flatnonzero(small & whole & (~resting | (claimed & ~fixed)))
 

@@ -31,6 +31,7 @@ from sparsematch_ros.segmentation.proposers import Proposer, grid_prompts, join_
 from sparsematch_ros.segmentation.regions import Region, plan_regions
 from sparsematch_ros.segmentation.sam import Embedding, PromptedSam
 from sparsematch_ros.segmentation.survey import SurveyClock, survey_places
+from sparsematch_ros.segmentation.wholeness import with_whole_objects
 from sparsematch_ros.sky import Sky
 
 # A mask this much inside another is its part.
@@ -122,6 +123,7 @@ class AdaptiveSegmenter:
             found, embeddings = self._asked(question)
         if sky.silhouettes is not None and sky.region_labels is not None:
             found = self._one_for_each([self._lit_only(found, sky.silhouettes)], frame.size)
+            found = with_whole_objects(found, sky, expectations)
             found = MaskRows.join([found, self._unexplained(found, sky.silhouettes, sky.region_labels)])
         points = select_point_sources(sky, expectations, frame.size, self.config)
         # A point source that a mask holds is that mask: one thing, one segment.

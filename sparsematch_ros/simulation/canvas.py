@@ -54,8 +54,9 @@ class Canvas:
         self.labels[where][owned] = number
         self._free[where] = free * (1 - coverage)
         if owned.any():
+            # By the share of each pixel, not by the label, which parts of a thin panel win and lose as it moves on.
             self.centroids_px[number] = (
-                weighted_centre(box, visible * owned) if disc is None else _visible_centre(disc, visible)
+                weighted_centre(box, visible) if disc is None else _visible_centre(disc, visible)
             )
 
     def add_background(self, light_e: FloatArray, transmission: FloatArray) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.simulation.camera_specs import CameraSpec, FaultsSpec, SensorSpec, TimingSpec
 from sparsematch_ros.simulation.object_specs import CloudSpec, ObjectSpec, Vector3
+from sparsematch_ros.simulation.spacecraft_specs import SpacecraftSpec
 from sparsematch_ros.simulation.strict_yaml import Checked, load_strict, within
 from sparsematch_ros.simulation.timing import frame_tick
 
@@ -85,6 +86,7 @@ class Scenario(Checked):
         sun: direction to the Sun in N; need not be normalised.
         ambient: light on faces turned from the Sun, in units of sunlight.
         orbit_rate_rad_s: mean motion of the reference orbit, about +z of N; 0 for none.
+        spacecraft: masses, wheels and control, for a simulator that integrates the motion.
         timing: irregular times of the images; None for every tick of the clock.
         faults: what the sensor makes up; None for nothing.
         cloud: many small objects beside the others.
@@ -103,6 +105,7 @@ class Scenario(Checked):
     orbit_rate_rad_s: float = within(minimum=0.0, maximum=0.01, default=0.0)
     camera: CameraSpec = CameraSpec()
     sensor: SensorSpec = SensorSpec()
+    spacecraft: SpacecraftSpec = SpacecraftSpec()
     timing: TimingSpec | None = None
     faults: FaultsSpec | None = None
     stars: StarsSpec | None = None

@@ -14,7 +14,7 @@ from sparsematch_ros.simulation.canvas import Canvas
 from sparsematch_ros.simulation.earth import Earth
 from sparsematch_ros.simulation.faults import SensorFaults
 from sparsematch_ros.simulation.meshes import build_body
-from sparsematch_ros.simulation.motion import BodyState, camera_state, object_states, orbit_rotation, turn_within
+from sparsematch_ros.simulation.motion import BodyState, camera_state, turn_within
 from sparsematch_ros.simulation.object_specs import PointSpec
 from sparsematch_ros.simulation.pixels import PixelRays, disc_coverage
 from sparsematch_ros.simulation.raycast import BodyCaster, View
@@ -23,6 +23,7 @@ from sparsematch_ros.simulation.sensor import add_halo, blur_core, expose, flick
 from sparsematch_ros.simulation.smear import Smear
 from sparsematch_ros.simulation.stars import add_spots, project_stars, random_sky
 from sparsematch_ros.simulation.variation import realise
+from sparsematch_ros.simulation.world import ScenarioWorld, Snapshot, World, unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +43,6 @@ class Rendered:
     centroids_px: dict[int, FloatArray]
 
 
-def unit(vector: tuple[float, float, float]) -> FloatArray:
-    """Normalise a vector that is not zero."""
-    return np.asarray(np.array(vector) / np.linalg.norm(vector))
-
-
 class Scene:
     """Renders one scenario. The same scenario, seed, time and attitude always give the same image.
 
@@ -54,11 +50,17 @@ class Scene:
         scenario: as the seed makes it; its times and objects are the flight's.
         seed: of everything that is random.
         camera: intrinsics.
+        world: where everything is.
 
     """
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, world: World | None = None) -> None:
         """Build the meshes, the sky and Earth.
+
+        Args:
+            scenario: what is in the sky.
+            seed: of everything that is random.
+            world: where everything is; None for the scenario's own formulas.
 
         Raises:
             SparsematchError: where a mesh file cannot be read.
@@ -67,6 +69,7 @@ class Scene:
         scenario = realise(scenario, seed)
         self.scenario, self.seed = scenario, seed
         self.camera = scenario.camera.model()
+        self.world: World = world or ScenarioWorld(scenario)
         self._rays = PixelRays(self.camera)
         self._sun_N = unit(scenario.sun)
         self._casters = [
@@ -101,8 +104,9 @@ class Scene:
         rotation_CN = Rotation.from_quat(q_NC_xyzw).inv()
         smear = None if turn_C_rad is None or not sensor.smear else Smear(self.camera, turn_C_rad)
         canvas = Canvas(self.camera.height, self.camera.width)
-        self._draw_objects(canvas, time_s, rotation_CN)
-        self._draw_earth(canvas, time_s, rotation_CN)
+        snapshot = self.world.at(time_s)
+        self._draw_objects(canvas, snapshot, rotation_CN)
+        self._draw_earth(canvas, snapshot, rotation_CN)
         core = blur_core(canvas.light_e if smear is None else smear.image(canvas.light_e, self._rays.units), sensor)
         self._draw_stars(core, canvas, rotation_CN, smear)
         return Rendered(self._expose(core, time_s), canvas.labels, canvas.centroids_px)
@@ -119,10 +123,9 @@ class Scene:
             light = light + self._faults.electrons(time_s)[..., None]
         return expose(light, sensor, np.random.default_rng([self.seed, 4, nanoseconds]))
 
-    def _draw_objects(self, canvas: Canvas, time_s: float, rotation_CN: Rotation) -> None:
+    def _draw_objects(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation) -> None:
         """Draw every object, the nearest first, each over what the nearer ones leave free."""
-        camera_N = camera_state(self.scenario, time_s).position_N_m
-        states = object_states(self.scenario, time_s)
+        camera_N, states = snapshot.camera.position_N_m, snapshot.objects
         ranges = [float(np.linalg.norm(state.position_N_m - camera_N)) for state in states]
         for row in np.argsort(ranges, kind="stable"):
             caster, point = self._casters[row], self.scenario.objects[row].point
@@ -165,12 +168,10 @@ class Scene:
         light_e = np.repeat((disc.coverage / area * flux)[..., None], 3, axis=2)
         canvas.add(row + 1, disc.box, disc.coverage, light_e, disc)
 
-    def _draw_earth(self, canvas: Canvas, time_s: float, rotation_CN: Rotation) -> None:
-        if self._earth is None or self.scenario.earth is None:
+    def _draw_earth(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation) -> None:
+        if self._earth is None:
             return
-        turned = orbit_rotation(self.scenario.orbit_rate_rad_s, time_s)
-        nadir_N = turned.apply(unit(self.scenario.earth.nadir))
-        view = self._earth.look(rotation_CN.inv().apply(self._rays.units), nadir_N, self._sun_N)
+        view = self._earth.look(rotation_CN.inv().apply(self._rays.units), snapshot.nadir_N, self._sun_N)
         sensor = self.scenario.sensor
         canvas.add_background(view.brightness * sensor.white_e_s * sensor.exposure_s, view.transmission)
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.data import FloatArray
-from sparsematch_ros.simulation.motion import BodyState, camera_state, object_states
+from sparsematch_ros.simulation.motion import BodyState
 from sparsematch_ros.simulation.scene import Rendered, Scene
 
 # Under this many pixels across an object is compared by its centroid, and carries no mask.
@@ -48,8 +48,8 @@ class TruthRecorder:
 
         """
         rotation_NC = Rotation.from_quat(q_NC_xyzw)
-        camera = camera_state(self._scene.scenario, time_s)
-        states = object_states(self._scene.scenario, time_s)
+        snapshot = self._scene.world.at(time_s)
+        camera, states = snapshot.camera, snapshot.objects
         records = []
         for number in sorted(rendered.centroids_px):
             line: Record = {"frame": frame, "stamp_s": time_s, "id": number, "state": "confirmed"}

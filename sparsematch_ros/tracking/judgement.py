@@ -8,6 +8,7 @@ from scipy.stats import chi2
 
 from sparsematch_ros.config import TrackingConfig
 from sparsematch_ros.data import NANOSECONDS, BoolArray, EgoMotion, FloatArray, Frame, IntArray, ObjectState
+from sparsematch_ros.tracking.companions import are_companions
 from sparsematch_ros.tracking.kalman import mahalanobis2
 from sparsematch_ros.tracking.table import TrackTable
 
@@ -52,7 +53,8 @@ def judge(
     still_frames = np.where(moving, 0, table.still_frames + 1)
     hits, needed, chances = _confirmation(table, config)
     was_confirmed = table.stages != ObjectState.TENTATIVE
-    stages = np.where(was_confirmed | (hits >= needed), int(ObjectState.CONFIRMED), table.stages)
+    proven = (hits >= needed) & ~(are_companions(table) & dark)
+    stages = np.where(was_confirmed | proven, int(ObjectState.CONFIRMED), table.stages)
     stages = np.where((stages == ObjectState.CONFIRMED) & ~seen, int(ObjectState.COASTING), stages)
     unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
     hopeless = (stages == ObjectState.TENTATIVE) & (hits + chances < needed)
@@ -84,7 +86,7 @@ def moves(table: TrackTable, motion: EgoMotion, config: TrackingConfig) -> BoolA
     limit = chi2.ppf(1 - config.moving_false_alarm, df=2)
     ease = np.where(table.moving, 0.5, 1.0)
     velocity = table.states[:, 2:]
-    significant = mahalanobis2(velocity, table.covariances[:, 2:, 2:]) > limit * ease
+    significant = mahalanobis2(velocity, table.velocity_covariances) > limit * ease
     significant |= _departure(table) > limit * ease
     fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease
     against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)

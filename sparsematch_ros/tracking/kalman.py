@@ -39,3 +39,30 @@ def update(
     corrected = keep @ covariances @ keep.transpose(0, 2, 1)
     corrected += variances_px2[:, None, None] * (gain @ gain.transpose(0, 2, 1))
     return states + np.einsum("kij,kj->ki", gain, innovation), corrected
+
+
+def update_by_displacement(
+    states: FloatArray,
+    covariances: FloatArray,
+    crosses: FloatArray,
+    innovation_px: FloatArray,
+    spreads_px2: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Correct predictions by how far objects have moved since the state that they were predicted from.
+
+    A displacement measures the new place less the old one. The old place is part of what the prediction rests on, so
+    their covariance enters (a delayed state: Brown and Hwang, "Introduction to Random Signals and Applied Kalman
+    Filtering").
+
+    Args:
+        states: `(K, 4)` predicted.
+        covariances: `(K, 4, 4)` predicted.
+        crosses: `(K, 4, 2)` covariance of the predicted state with the old place.
+        innovation_px: `(K, 2)` measured less expected displacement.
+        spreads_px2: `(K, 2, 2)` covariance of that.
+
+    """
+    reach = covariances[:, :, :2] - crosses
+    gain = np.linalg.solve(spreads_px2, reach.transpose(0, 2, 1)).transpose(0, 2, 1)
+    corrected = covariances - gain @ reach.transpose(0, 2, 1)
+    return states + np.einsum("kij,kj->ki", gain, innovation_px), (corrected + corrected.transpose(0, 2, 1)) / 2

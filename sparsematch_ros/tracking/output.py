@@ -13,8 +13,8 @@ from sparsematch_ros.tracking.table import TrackTable
 
 # An expected outline of which others leave less than this is hidden.
 _SHOWN_SHARE = 0.25
-# The velocity of what shows of an object that the border cuts is that of the object to this share.
-_CUT_SHARE = 0.5
+# The velocity of what shows of an object that the border cuts is uncertain by this share of it.
+_CUT_SHARE = 0.03
 
 
 def describe_objects(
@@ -77,8 +77,8 @@ def _masks(
 def _velocity_spread(table: TrackTable, frame: Frame) -> FloatArray:
     """Give the covariance of the velocities `(T, 2, 2)`: wider where the border cuts an object."""
     cut = touches_border(table.boxes_xywh_px, frame.size)
-    velocity = table.states[:, 2:] * np.where(cut, _CUT_SHARE, 0.0)[:, None]
-    return np.asarray(table.covariances[:, 2:, 2:] + velocity[:, :, None] * velocity[:, None])
+    wider = np.where(cut, _CUT_SHARE * np.linalg.norm(table.states[:, 2:], axis=1), 0.0) ** 2
+    return np.asarray(table.velocity_covariances + wider[:, None, None] * np.eye(2))
 
 
 def _background_velocity(motion: EgoMotion, centroids: FloatArray) -> FloatArray:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, ObjectState
 
+# However calm or wild an object was, its covariance is scaled by no less and no more than this.
+_SCALES = (0.3, 10.0)
+
 
 @dataclass(frozen=True, eq=False)
 class TrackTable:
@@ -21,6 +24,9 @@ class TrackTable:
         ids: `(T,)` object array of UUID.
         states: `(T, 4)` centroid [px] and scene-relative velocity [px/s].
         covariances: `(T, 4, 4)`.
+        free_states: `(T, 4)` as `states`, flown on from when nothing was near; NaN where that never was.
+        free_areas_px: `(T,)` the area then; NaN where that never was.
+        surprises: `(T,)` smoothed square of the innovations over what their covariance lets expect; 1 is as expected.
         boxes_xywh_px: `(T, 4)`.
         areas_px: `(T,)`.
         segment_rows: `(T,)` row among the last frame's segments, -1 where not seen.
@@ -42,6 +48,9 @@ class TrackTable:
     ids: NDArray[np.object_]
     states: FloatArray
     covariances: FloatArray
+    free_states: FloatArray
+    free_areas_px: FloatArray
+    surprises: FloatArray
     boxes_xywh_px: FloatArray
     areas_px: FloatArray
     segment_rows: IntArray
@@ -61,6 +70,15 @@ class TrackTable:
     def __len__(self) -> int:
         """Count the objects."""
         return len(self.states)
+
+    @property
+    def velocity_covariances(self) -> FloatArray:
+        """Give the covariances of the velocities `(T, 2, 2)`, scaled by how well the innovations were foretold.
+
+        (Covariance matching: Mehra, "Approaches to Adaptive Filtering", IEEE Trans. Automatic Control 1972.)
+        """
+        scale = np.clip(self.surprises, *_SCALES)
+        return np.asarray(scale[:, None, None] * self.covariances[:, 2:, 2:])
 
     @classmethod
     def empty(cls, window: int) -> TrackTable:
@@ -88,6 +106,9 @@ class TrackTable:
             ids=np.array([uuid4() for _ in range(count)], dtype=object),
             states=np.concatenate([centroids_px, np.zeros((count, 2))], axis=1),
             covariances=covariances,
+            free_states=np.full((count, 4), np.nan),
+            free_areas_px=np.full(count, np.nan),
+            surprises=np.ones(count),
             boxes_xywh_px=boxes_xywh_px,
             areas_px=areas_px,
             segment_rows=segment_rows,

@@ -23,13 +23,14 @@ from sparsematch_ros.data import (
 )
 from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.kinematics import apply_homography, predict_states
-from sparsematch_ros.matching.segments import background_variance_px2
 from sparsematch_ros.sky import Sky
 from sparsematch_ros.tracking.association import assign_segments, held_in, mergers, parts_of_known
+from sparsematch_ros.tracking.crowding import are_crowded, are_more, with_free_flight
 from sparsematch_ros.tracking.judgement import are_surroundings, judge
-from sparsematch_ros.tracking.kalman import update
+from sparsematch_ros.tracking.measurement import measured
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
+from sparsematch_ros.tracking.reidentification import LostObjects
 from sparsematch_ros.tracking.resting import RestingSources
 from sparsematch_ros.tracking.table import TrackTable
 
@@ -41,8 +42,6 @@ _LOG_ODDS_LIMIT = 6.0
 _SMOOTHING = 0.3
 # An object's anchor follows it by this share a frame.
 _ANCHOR_FOLLOWS = 0.05
-# Centroid's standard deviation for a change of the mask's size, both in pixels.
-_SHAPE_SIGMA = 0.5
 
 
 class Tracker:
@@ -59,6 +58,7 @@ class Tracker:
         self._table = TrackTable.empty(max(self.config.confirm_window, self.config.confirm_window_point))
         self._resting = RestingSources()
         self._outlines = Outlines()
+        self._lost = LostObjects(self.config)
 
     def expect(self, motion: EgoMotion) -> Expectations:
         """Predict all objects through the background's motion into the next frame."""
@@ -110,16 +110,21 @@ class Tracker:
         cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
         gate, ages = self.config.gate_sigma, self._table.ages
         merged, parts, covered = _overlaps(expectations, segments, sky.dark)
+        crowded = are_crowded(expectations) & sky.dark
+        if sky.dark:
+            merged |= are_more(self._table, expectations, segments)
         assigned = assign_segments(expectations, segments, matches, cosines, gate, ages, merged)
         if motion.dt_s > self.config.max_gap_s:
             assigned[:] = -1  # Across such a gap nothing is what it was.
-        table = self._predicted(expectations, motion)
-        table = self._updated(table, assigned, segments, descriptors, motion, frame.stamp_ns)
+        table = measured(self._table, self._predicted(expectations, motion), assigned, segments, matches, motion)
+        table = with_free_flight(self._table, table, assigned, segments, crowded, motion)
         hidden = covered & (assigned < 0)
+        table = _updated(table, assigned, hidden, segments, descriptors, frame.stamp_ns)
         table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config, hidden)
+        table = self._lost.step(table, self._table.stages, motion, frame.stamp_ns)
         free = self._nobodys(table, segments, sky.dark, frame.size, parts)
         table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
-        self._outlines.learn(table, segments)
+        self._outlines.learn(table, segments, np.flatnonzero(crowded))
         objects = describe_objects(table, segments, frame, motion, self._outlines)
         self._table = table.take(table.stages != ObjectState.LOST)
         self._resting.learn(sky, expectations.resting_px, frame.size)
@@ -133,45 +138,6 @@ class Tracker:
             segment_rows=np.full(len(self._table), -1, dtype=np.int64),
             ages=self._table.ages + 1,
             anchors_px=apply_homography(motion.homography, self._table.anchors_px),
-        )
-
-    def _updated(
-        self,
-        table: TrackTable,
-        assigned: IntArray,
-        segments: Segments,
-        descriptors: Descriptors,
-        motion: EgoMotion,
-        stamp_ns: int,
-    ) -> TrackTable:
-        """Correct the objects that were seen."""
-        seen = np.flatnonzero(assigned >= 0)
-        rows = assigned[seen]
-        # A mask that has grown or shrunk by a part has moved its centroid by a share of that.
-        changed = np.abs(np.sqrt(segments.areas_px[rows]) - np.sqrt(table.areas_px[seen]))
-        changed = np.where(rows < segments.mask_count, changed, 0.0) * ~table.point_source[seen]
-        variances = segments.centroid_sigma_px[rows] ** 2 + (_SHAPE_SIGMA * changed) ** 2
-        variances = variances + background_variance_px2(motion)
-        columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in (
-            "states", "covariances", "boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns", "point_source",
-            "anchors_px",
-        )}  # fmt: skip
-        columns["states"][seen], columns["covariances"][seen] = update(
-            table.states[seen], table.covariances[seen], segments.centroids_px[rows], variances
-        )
-        columns["boxes_xywh_px"][seen] = segments.boxes_xywh_px[rows]
-        columns["areas_px"][seen] = segments.areas_px[rows]
-        columns["moving_shares"][seen] = _smoothed(table.moving_shares[seen], segments.moving_shares[rows])
-        columns["last_seen_ns"][seen] = stamp_ns
-        columns["anchors_px"] += _ANCHOR_FOLLOWS * (columns["states"][:, :2] - columns["anchors_px"])
-        columns["point_source"][seen] = rows >= segments.mask_count
-        step = np.where(assigned >= 0, _HIT, _MISS)
-        return table.with_columns(
-            **columns,
-            segment_rows=assigned,
-            log_odds=np.clip(table.log_odds + step, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT),
-            recent=np.concatenate([(assigned >= 0)[:, None], table.recent[:, :-1]], axis=1),
-            descriptors=_blended(table, seen, rows, descriptors).descriptors,
         )
 
     def _nobodys(
@@ -210,6 +176,34 @@ class Tracker:
         return newborn.with_columns(
             moving_shares=segments.moving_shares[rows], point_source=rows >= segments.mask_count
         )
+
+
+def _updated(
+    table: TrackTable, assigned: IntArray, hidden: BoolArray, segments: Segments, descriptors: Descriptors,
+    stamp_ns: int,
+) -> TrackTable:  # fmt: skip
+    """Take over what objects that were seen look like now, and count who was seen.
+
+    That an object is not seen where another hides it says nothing against it.
+    """
+    seen = np.flatnonzero(assigned >= 0)
+    rows = assigned[seen]
+    changing = ("boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns", "point_source")
+    columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in changing}
+    columns["boxes_xywh_px"][seen] = segments.boxes_xywh_px[rows]
+    columns["areas_px"][seen] = segments.areas_px[rows]
+    columns["moving_shares"][seen] = _smoothed(table.moving_shares[seen], segments.moving_shares[rows])
+    columns["last_seen_ns"][seen] = stamp_ns
+    columns["point_source"][seen] = rows >= segments.mask_count
+    step = np.where(assigned >= 0, _HIT, np.where(hidden, 0.0, _MISS))
+    return table.with_columns(
+        **columns,
+        anchors_px=table.anchors_px + _ANCHOR_FOLLOWS * (table.states[:, :2] - table.anchors_px),
+        segment_rows=assigned,
+        log_odds=np.clip(table.log_odds + step, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT),
+        recent=np.concatenate([(assigned >= 0)[:, None], table.recent[:, :-1]], axis=1),
+        descriptors=_blended(table, seen, rows, descriptors).descriptors,
+    )
 
 
 def _overlaps(expectations: Expectations, segments: Segments, dark: bool) -> tuple[BoolArray, BoolArray, BoolArray]:

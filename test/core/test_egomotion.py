@@ -181,7 +181,8 @@ def test_faint_noise_does_not_outvote_the_stars() -> None:
         for places in (stars, CAMERA.project(turn.apply(CAMERA.bearings(stars)))):
             points = np.concatenate([places + rng.normal(0, 0.1, places.shape), rng.uniform(0, (640, 480), (400, 2))])
             snr = np.concatenate([np.full(30, 12.0), np.full(400, 3.4)])
-            skies.append(Sky(True, 1.0, points, 20 * snr, 1.6 / snr, snr, np.full(430, 3.0)))
+            lone = {"fluxes": 20 * snr, "sigmas_px": 1.6 / snr, "snr": snr, "extents_px": np.full(430, 3.0)}
+            skies.append(Sky(dark=True, noise=1.0, points_px=points, **lone))
         black = np.zeros(SIZE, np.uint8)
         frames = frame(black, 0, CAMERA), frame(black, 0.2, CAMERA)
         motion = EgoMotionEstimator(EgoMotionConfig()).estimate(*frames, (skies[0], skies[1]), None)

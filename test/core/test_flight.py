@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS
-from sparsematch_ros.nodes.closed_loop import score_flight
-from sparsematch_ros.nodes.flight import START_NS, Command, Flight, Shot
+from sparsematch_ros.evaluation.loop.closed_loop import score_flight
 from sparsematch_ros.pointing.conventions import quaternion
 from sparsematch_ros.pointing.guidance import angle_between_rad, following_rate_rad_s, pointing_rotation
+from sparsematch_ros.simulation.flight import START_NS, Command, Flight, Shot
 from sparsematch_ros.simulation.scenario import load_scenario
 
 SCENARIO = """

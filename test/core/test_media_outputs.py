@@ -100,6 +100,7 @@ def matches(*pairs: tuple[int, int]) -> Matches:
         np.full((count, 2), 3.0),
         np.full((count, 2), 30.0),
         np.broadcast_to(np.eye(2), (count, 2, 2)).copy(),
+        np.zeros(count, dtype=bool),
     )
 
 

@@ -21,14 +21,14 @@ from sparsematch_ros.pointing.conventions import (
     sigma_BN_from_quaternion,
     unit_vector,
 )
-from sparsematch_ros.pointing.decision import Answer, Code, Decision, Policy, Situation, decide
+from sparsematch_ros.pointing.decision import Answer, Code, Decision, Memory, Policy, Situation, decide
 from sparsematch_ros.pointing.guidance import (
     angle_between_rad,
     following_rate_rad_s,
     pointing_rotation,
     smallest_rotation,
 )
-from sparsematch_ros.pointing.telemetry import attitude_at
+from sparsematch_ros.pointing.telemetry import attitude_at, rate_at
 
 # q_NB, sigma_BN and v_B for v_N = (1, 2, 3). The numbers are Basilisk 2.12.1's: RigidBodyKinematics.euler3212MRP,
 # MRP2EP and MRP2C for 3-2-1 angles (30, -50, 70), (-160, 35, 110) and (170, 80, -100) deg. 42's own QxV (mathkit.c)
@@ -132,6 +132,20 @@ def test_attitude_between_and_beyond_samples() -> None:
     assert attitude_at(0, [], [], 0.5) is None
 
 
+def test_rate_between_and_beyond_samples() -> None:
+    """The body's constant rate, in N, at any time within the limit; one sample tells none."""
+    omega_N = np.array([0.02, -0.03, 0.05])
+    start = Rotation.from_euler("xyz", [0.4, -1.0, 2.0])
+    stamps = [0, 200_000_000, 400_000_000]
+    samples = [(Rotation.from_rotvec(omega_N * stamp / 1e9) * start).as_quat() for stamp in stamps]
+    for stamp_ns in (0, 50_000_000, 200_000_000, 399_000_000, 600_000_000):
+        rate = rate_at(stamp_ns, stamps[::-1], samples[::-1], 0.5)
+        np.testing.assert_allclose(rate, omega_N, atol=1e-9)
+    assert rate_at(-1, stamps, samples, 0.5) is None
+    assert rate_at(800_000_000, stamps, samples, 0.5) is None
+    assert rate_at(0, [0], samples[:1], 0.5) is None
+
+
 def make_object(**changes: Any) -> SpaceObject:
     """A confirmed, moving object that may be asked for, with changes."""
     start = SpaceObject(
@@ -219,8 +233,8 @@ def test_an_unfit_object_is_never_sent(changes: dict[str, Any], code: Code) -> N
         ({"enabled": False}, Code.DISABLED, Decision.HELD),
         ({"now_ns": NOW_NS + 3 * NANOSECONDS}, Code.STALE, Decision.REFUSED),
         ({"now_ns": NOW_NS - NANOSECONDS}, Code.BAD_INPUT, Decision.REFUSED),
-        ({"previous_stamp_ns": NOW_NS}, Code.BAD_INPUT, Decision.REFUSED),
-        ({"previous_stamp_ns": NOW_NS + 1}, Code.BAD_INPUT, Decision.REFUSED),
+        ({"memory": Memory(NOW_NS)}, Code.BAD_INPUT, Decision.REFUSED),
+        ({"memory": Memory(NOW_NS + 1)}, Code.BAD_INPUT, Decision.REFUSED),
         ({"objects": ()}, Code.NO_TARGET, Decision.HELD),
     ],
 )
@@ -232,7 +246,7 @@ def test_an_unfit_situation_is_never_sent(changes: dict[str, Any], code: Code, d
 
 def test_a_clock_that_was_set_back_does_not_block_for_ever() -> None:
     """A previous stamp far in the future belongs to another run of the clock."""
-    assert ask(make_object(), previous_stamp_ns=NOW_NS + 10 * NANOSECONDS).decision == Decision.SENT
+    assert ask(make_object(), memory=Memory(NOW_NS + 10 * NANOSECONDS)).decision == Decision.SENT
 
 
 def test_keep_out_is_inertial_and_unknown_bodies_block() -> None:
@@ -244,7 +258,9 @@ def test_keep_out_is_inertial_and_unknown_bodies_block() -> None:
     assert ask(make_object(), config=inside).code == Code.KEEP_OUT
     assert ask(make_object(), config={**inside, "allow_unchecked": True}).code == Code.KEEP_OUT
     outside = {"keep_out_half_angles_deg": [off_deg - 1.0], "keep_out_directions": beside.tolist()}
-    assert ask(make_object(), config=outside).decision == Decision.SENT
+    # Moving, it would be in the cone when the slew ends.
+    assert ask(make_object(bearing_rate_rad_s=None), config=outside).decision == Decision.SENT
+    assert ask(make_object(), config=outside).code == Code.KEEP_OUT
     unknown = {"keep_out_half_angles_deg": [20.0]}
     assert ask(make_object(), config=unknown).code == Code.UNCHECKED
     allowed = ask(make_object(), config={**unknown, "allow_unchecked": True})
@@ -262,19 +278,19 @@ def test_dead_band_holds() -> None:
 def test_a_request_is_renewed_in_the_dead_band_before_it_runs_out() -> None:
     """The spacecraft follows a moving target only as long as its last request is valid (5 s)."""
     near = make_object(bearing=unit_vector([0.0, np.tan(np.radians(0.04)), 1.0]))
-    recent = {"current_target": TARGET, "last_request_ns": NOW_NS - 2 * NANOSECONDS}
-    assert ask(near, **recent).code == Code.DEAD_BAND
-    assert ask(near, **{**recent, "last_request_ns": NOW_NS - 3 * NANOSECONDS}).decision == Decision.SENT
+    for age_s, code in ((2, Code.DEAD_BAND), (3, Code.NONE)):
+        memory = Memory(target=TARGET, requested_ns=NOW_NS - age_s * NANOSECONDS)
+        assert ask(near, memory=memory).code == code
 
 
 def test_the_current_target_is_kept() -> None:
     """A surer newcomer does not take over, and a coasting target is waited for."""
     newcomer = make_object(id=OTHER, existence_probability=0.99)
     assert ask(make_object(), newcomer).target_id == OTHER
-    assert ask(make_object(), newcomer, current_target=TARGET).target_id == TARGET
+    assert ask(make_object(), newcomer, memory=Memory(target=TARGET)).target_id == TARGET
     coasting = make_object(state=ObjectState.COASTING)
-    assert ask(coasting, newcomer, current_target=TARGET).code == Code.NO_TARGET
-    assert ask(make_object(bearing=NAN3), newcomer, current_target=TARGET).target_id == OTHER
+    assert ask(coasting, newcomer, memory=Memory(target=TARGET)).code == Code.NO_TARGET
+    assert ask(make_object(bearing=NAN3), newcomer, memory=Memory(target=TARGET)).target_id == OTHER
 
 
 @pytest.mark.parametrize(

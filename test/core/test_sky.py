@@ -211,7 +211,7 @@ def test_a_known_object_may_pass_a_new_star_but_not_a_fixed_one() -> None:
 
 def test_limits_of_a_point_source() -> None:
     """Faint ones only where an object is expected; none that is wide, nor at the border, where its spread is cut."""
-    faint, wide = surveyed(PLACES[:1], snr=4.0), surveyed(PLACES[:1], extent=13.0)
+    faint, wide = surveyed(PLACES[:1], snr=4.0), surveyed(PLACES[:1], extent=16.0)
     near, far = expecting([50.0, 51.0], 0.5, [], 0), expecting([90.0, 51.0], 0.5, [], 0)
     assert select_point_sources(faint, near, SIZE, CONFIG).tolist() == [0]
     assert select_point_sources(faint, far, SIZE, CONFIG).tolist() == []

@@ -13,9 +13,11 @@ from scipy.spatial.transform import Rotation
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS
 from sparsematch_ros.simulation.attitude import CameraBody
+from sparsematch_ros.simulation.dynamics import Dynamics
 from sparsematch_ros.simulation.scenario import Scenario
 from sparsematch_ros.simulation.scene import Rendered, Scene
 from sparsematch_ros.simulation.truth import TruthRecorder
+from sparsematch_ros.simulation.world import World
 
 FloatArray = NDArray[np.float64]
 
@@ -68,17 +70,25 @@ class Command:
 class Flight:
     """Moves the spacecraft from frame to frame and takes the images."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, dynamics: Dynamics | None = None, world: World | None = None
+    ) -> None:
         """Build the scene.
+
+        Args:
+            scenario: what is flown.
+            seed: of everything that is random.
+            dynamics: the spacecraft that carries the camera; None for one that turns within limits, without mass.
+            world: where everything is; None for the scenario's own formulas.
 
         Raises:
             SparsematchError: where a mesh file cannot be read.
 
         """
-        self._scene = Scene(scenario, seed)
+        self._scene = Scene(scenario, seed, world)
         self._scenario = self._scene.scenario
         self._recorder = TruthRecorder(self._scene)
-        self._body = CameraBody(scenario.camera)
+        self._body: Dynamics = dynamics or CameraBody(scenario.camera)
         self._waiting: deque[Command] = deque()
         self._expires_ns: int | None = None
         self._now_ns = START_NS

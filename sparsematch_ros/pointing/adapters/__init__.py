@@ -1,0 +1,1 @@
+"""Requests and references in the words of flight software and simulators; docs/integration.md has the table."""

@@ -1,0 +1,76 @@
+"""One known object alone: whatever parts of it SAM gives, what is bright where it is expected is the whole of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsematch_ros.data import BoolArray, Expectations
+from sparsematch_ros.kinematics import box_intersection
+from sparsematch_ros.segmentation.assembly import MaskRows
+from sparsematch_ros.sky import Sky
+
+# A mask that holds less than this share of an object's bright pixels is a part of it.
+_WHOLE_SHARE = 0.8
+# A mask with this share of itself in them belongs to it.
+_BELONGS_SHARE = 0.5
+# A bright region with this share of its box where an object is expected, give or take some pixels, is part of it.
+_INSIDE_SHARE = 0.7
+_MARGIN_PX = 4.0
+_BELIEVED = 0.4
+
+
+def regions_of_lone_objects(sky: Sky, expectations: Expectations) -> BoolArray:
+    """Say which bright regions `(R, L)` make up each of the L objects that are alone where they are expected."""
+    boxes = expectations.boxes_xywh_px
+    meets = box_intersection(boxes, boxes) > 0
+    np.fill_diagonal(meets, False)
+    known = expectations.resolved & (expectations.worth >= _BELIEVED)
+    alone = np.flatnonzero(known & ~(meets & expectations.resolved[None]).any(axis=1))
+    wide = boxes[alone] + np.array([-1, -1, 2, 2]) * _MARGIN_PX
+    regions = sky.boxes_xyxy_px.copy()
+    regions[:, 2:] += 1 - regions[:, :2]
+    return np.asarray(box_intersection(regions, wide) > _INSIDE_SHARE * regions[:, 2:].prod(axis=1)[:, None])
+
+
+def with_whole_objects(rows: MaskRows, sky: Sky, expectations: Expectations) -> MaskRows:
+    """Join the masks of parts to one of the whole, where one object is alone.
+
+    Args:
+        rows: the frame's masks.
+        sky: its survey.
+        expectations: the objects that are known.
+
+    """
+    if sky.silhouettes is None or sky.region_labels is None or len(rows.masks) == 0:
+        return rows
+    members = regions_of_lone_objects(sky, expectations)
+    members = members[:, members.any(axis=0)]
+    if members.shape[1] == 0:
+        return rows
+    device = rows.masks.device
+    labels = torch.from_numpy(np.where(sky.silhouettes, sky.region_labels, 0)).to(device)
+    # Row 0 stands for what is no region.
+    member = torch.from_numpy(np.concatenate([np.zeros((1, members.shape[1]), dtype=bool), members])).to(device)
+    shapes = member[labels.long()].permute(2, 0, 1).flatten(1)
+    return _joined(rows, shapes)
+
+
+def _joined(rows: MaskRows, shapes: Tensor) -> MaskRows:
+    """Replace the masks that belong to one of the shapes `(L, H*W)` by one, where none of them is the whole."""
+    masks = rows.masks.flatten(1)
+    common = masks.float() @ shapes.float().T  # (M, L)
+    belongs = common > _BELONGS_SHARE * masks.sum(dim=1, keepdim=True)
+    largest, best = torch.where(belongs, common, 0.0).max(dim=0)
+    broken = (largest > 0) & (largest < _WHOLE_SHARE * shapes.sum(dim=1))
+    if not bool(broken.any()):
+        return rows
+    parts = (belongs[:, broken].T.float() @ masks.float()) > 0
+    whole = rows.masks.clone()
+    whole[best[broken]] = (shapes[broken] | parts).view(-1, *rows.masks.shape[1:])
+    kept = ~belongs[:, broken].any(dim=1)
+    kept[best[broken]] = True
+    return replace(rows, masks=whole).take(kept)

@@ -1,0 +1,1 @@
+"""Two spacecraft in orbit, integrated by Basilisk with wheels and feedback control; knows no ROS."""
