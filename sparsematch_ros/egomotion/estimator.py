@@ -20,6 +20,7 @@ from sparsematch_ros.sky import Sky
 
 # An attitude that comes with a frame is trusted to this in pixels; star trackers do better, gyros alone do worse.
 _TELEMETRY_RESIDUAL_PX = 0.05
+_CHECKED_STARS = 60
 
 # A background that is known no better than this over the image is not known.
 _MOST_SIGMA_PX = 3.0
@@ -89,7 +90,9 @@ class EgoMotionEstimator:
     ) -> EgoMotion:
         """Take telemetry where the stars agree or say nothing, else the stars; look for them where either way leads."""
         told, expected = ways
-        stars = Stars.of(skies[0], self.config.max_stars), Stars.of(skies[1], self.config.max_stars)
+        # Telemetry is only checked: the brightest stars do.
+        most = self.config.max_stars if told is None else min(self.config.max_stars, _CHECKED_STARS)
+        stars = Stars.of(skies[0], most), Stars.of(skies[1], most)
         lens = Lens.of(current.camera, current.size, focal)
         shown = EgoMotion()
         for homography in (expected,) if told is None else (told.homography, expected):

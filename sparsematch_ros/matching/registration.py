@@ -30,7 +30,7 @@ _BLUR_PX = 1.0
 # Samples a side, and what is looked at around a segment's box [px].
 _SIDE = 24
 _MARGIN_PX = 5.0
-_ROUNDS = 8
+_ROUNDS = 4
 _GAIN_STEP = 0.3
 # Noise of a sample [grey levels], against which a segment is expected to stretch a frame by this much at its ends: in
 # pixels, and as a share of its size.

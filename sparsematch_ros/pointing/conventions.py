@@ -6,6 +6,8 @@ Basilisk's `sigma_BN` belongs to the same rotation; 42's `qbn` and NOS3's are th
 
 from __future__ import annotations
 
+from math import inf, sqrt
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
@@ -45,8 +47,8 @@ def unit_vector(vector: ArrayLike) -> FloatArray:
     v = np.asarray(vector, dtype=np.float64)
     if v.shape != (3,):
         raise SparsematchError(f"vector has {v.size} numbers, expected x, y, z")
-    length = float(np.linalg.norm(v))
-    if not np.isfinite(length) or length < SHORTEST:
+    length = sqrt(v @ v)
+    if not SHORTEST <= length < inf:
         raise SparsematchError(f"vector {v.tolist()} has no direction")
     return np.asarray(v / length)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import atan2
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -20,7 +22,7 @@ NO_ROLL = 1e-3
 
 def angle_between_rad(a: FloatArray, b: FloatArray) -> float:
     """Give the angle between two vectors `(3,)` [rad], accurate near 0 and pi as well."""
-    return float(np.arctan2(length(cross(a, b)), a @ b))
+    return atan2(length(cross(a, b)), a @ b)
 
 
 def smallest_rotation(start: FloatArray, end: FloatArray) -> Rotation:
@@ -33,13 +35,13 @@ def smallest_turn(start: FloatArray, end: FloatArray) -> FloatArray:
 
     Opposite directions leave the axis open: the one nearest to the least component of `start` is taken.
     """
-    a, b = unit_vector(start), unit_vector(end)
-    axis = cross(a, b)
-    if length(axis) <= PARALLEL:
-        if float(a @ b) > 0:
+    axis = cross(start, end)
+    sine, cosine = length(axis), float(start @ end)
+    if sine <= PARALLEL * abs(cosine):
+        if cosine > 0:
             return np.array([0.0, 0.0, 0.0, 1.0])
-        axis = cross(a, np.eye(3)[int(np.argmin(np.abs(a)))])
-    return from_rotation_vector(unit_vector(axis) * angle_between_rad(a, b))
+        axis = cross(start, np.eye(3)[int(np.argmin(np.abs(start)))])
+    return from_rotation_vector(unit_vector(axis) * atan2(sine, cosine))
 
 
 def pointing_rotation(

@@ -187,12 +187,12 @@ class Slew:
         return directions
 
     def sweep(self, axis_B: FloatArray, spacing_rad: float) -> FloatArray:
-        """Give where a body axis `(3,)` points along the whole slew, `(N, 3)`, no further apart than a spacing [rad]."""
+        """Give where a body axis `(3,)` points along the whole slew, `(N, 3)`, a spacing [rad] apart at most."""
         parts = []
         for leg in self.legs:
             duration_s = leg.duration_s
             steps = 1 + int(duration_s * leg.peak_rate_rad_s / spacing_rad)
-            parts.append(leg.directions(np.arange(steps + 1) * (duration_s / steps), axis_B))
+            parts.append(leg.directions(np.arange(steps + 1, dtype=np.float64) * (duration_s / steps), axis_B))
         return np.concatenate(parts)
 
     def reference(self, times_s: ArrayLike) -> Reference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def crosses(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def length(vector: FloatArray) -> float:
     """Give the length of a vector `(3,)`."""
-    return float(np.sqrt(vector @ vector))
+    return sqrt(vector @ vector)
 
 
 def turned(vectors: FloatArray, axis: FloatArray, angles_rad: FloatArray) -> FloatArray:

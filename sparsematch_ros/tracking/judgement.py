@@ -86,7 +86,9 @@ def moves(table: TrackTable, motion: EgoMotion, config: TrackingConfig) -> BoolA
     limit = chi2.ppf(1 - config.moving_false_alarm, df=2)
     ease = np.where(table.moving, 0.5, 1.0)
     velocity = table.states[:, 2:]
-    significant = mahalanobis2(velocity, table.velocity_covariances) > limit * ease
+    # Of a point source calm frames prove little: its few pixels' noise is as promised, so its covariance stands.
+    covariances = np.where(table.point_source[:, None, None], table.covariances[:, 2:, 2:], table.velocity_covariances)
+    significant = mahalanobis2(velocity, covariances) > limit * ease
     significant |= _departure(table) > limit * ease
     fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease
     against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)

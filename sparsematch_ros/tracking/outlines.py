@@ -11,6 +11,8 @@ from torch import Tensor
 from sparsematch_ros.data import FloatArray, IntArray, Segments
 from sparsematch_ros.tracking.table import TrackTable
 
+Part = tuple[slice, slice]
+
 
 class Outlines:
     """Remembers the masks of resolved objects, cut to their boxes."""
@@ -35,8 +37,18 @@ class Outlines:
             crop = segments.masks[segment, top : top + height, left : left + width].clone()
             self._kept[table.uuid(int(row))] = (crop, segments.centroids_px[segment] - (left, top))
 
-    def at(self, identity: UUID, centroid_px: FloatArray, size: tuple[int, int]) -> Tensor | None:
-        """Give an object's last mask `(H, W)` moved to a centroid; None where none is known or it lies outside."""
+    def at(self, identity: UUID, centroid_px: FloatArray, size: tuple[int, int]) -> tuple[Tensor, Part] | None:
+        """Give an object's last mask moved to a centroid; None where none is known or it lies outside.
+
+        Args:
+            identity: of the object.
+            centroid_px: where its centroid is now.
+            size: height and width of the frame.
+
+        Returns:
+            The mask `(H, W)`, a new one, and the part of it that holds the object.
+
+        """
         if identity not in self._kept:
             return None
         crop, offset = self._kept[identity]
@@ -46,7 +58,6 @@ class Outlines:
         if first_row >= bottom or first_column >= right:
             return None
         mask = torch.zeros(size, dtype=torch.bool, device=crop.device)
-        mask[first_row:bottom, first_column:right] = crop[
-            first_row - top : bottom - top, first_column - left : right - left
-        ]
-        return mask
+        part = slice(first_row, bottom), slice(first_column, right)
+        mask[part] = crop[first_row - top : bottom - top, first_column - left : right - left]
+        return mask, part

@@ -65,12 +65,17 @@ def _masks(
     coasting = (rows < 0) & (table.stages == ObjectState.COASTING) & ~table.point_source
     if not coasting.any():
         return masks, shown
-    others = segments.masks[torch.as_tensor(rows[seen], device=segments.masks.device)].any(dim=0)
+    held = torch.as_tensor(rows[seen], device=segments.masks.device)
     for row in np.flatnonzero(coasting):
         outline = outlines.at(table.uuid(int(row)), table.states[row, :2], frame.size)
-        if outline is not None:
-            rest = outline & ~others
-            masks[row], shown[row] = rest, bool(rest.sum() > _SHOWN_SHARE * outline.sum())
+        if outline is None:
+            continue
+        mask, part = outline
+        extent = mask[part].sum()
+        # Cut first: a frame holds far more than what is around one object.
+        lines, columns = part
+        mask[part] &= ~segments.masks[:, lines, columns][held].any(dim=0)
+        masks[row], shown[row] = mask, bool(mask[part].sum() > _SHOWN_SHARE * extent)
     return masks, shown
 
 

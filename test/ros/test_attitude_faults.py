@@ -7,6 +7,7 @@ plans it, and comes to rest after.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid5
@@ -101,6 +102,27 @@ def toward(off_deg: float, around_deg: float = 0.0) -> np.ndarray:
     """An inertial direction so far off the boresight at take-off."""
     off, around = np.radians([off_deg, around_deg])
     return np.array([np.sin(off) * np.cos(around), np.sin(off) * np.sin(around), np.cos(off)])
+
+
+WRONG = [{"state": ObjectState.TENTATIVE}, {"moving": False}, {"existence_probability": 0.5}, {"id": B}]
+
+
+def test_the_watch_sees_what_it_is_for(take_off: Make) -> None:
+    """Had the array shown something else, or been older, the check that all tests end with would fail."""
+    flight = take_off("watch")
+    flight.step(flight.see(toward(10.0)))
+    probe = flight.probe
+    probe.assert_safe()
+    ((stamp, (seen,)),) = probe._arrays.items()
+    for changes in WRONG:
+        probe._arrays = {stamp: (replace(seen, **changes),)}
+        with pytest.raises((AssertionError, ValueError)):
+            probe.assert_safe()
+    probe._arrays = {stamp: (seen,)}
+    probe.requests[0].attitude_stamp.sec += 3
+    with pytest.raises(AssertionError, match="s old"):
+        probe.assert_safe()
+    probe.requests.clear()
 
 
 @pytest.mark.parametrize("when_lost", ["hold", "stop", "return"])
