@@ -29,6 +29,13 @@ _LOCAL_SHARE = 0.2
 _LOCAL_PX = 9
 # Pixels of masks that are numbers at once: what bounds the memory that large images take.
 _PIXELS_AT_ONCE = 32_000_000
+# Evidence is averaged over about this much around a place (standard deviation), and places are this far apart, in
+# pixels of the raster. A place stands out where the average exceeds that of the whole raster by this much.
+_PLACE_SIGMA_PX = 4.0
+_PLACE_REACH_PX = 12
+_PLACE_CONTRAST = 0.25
+# What moves is parted from the rest at this share of the way from the mean to the densest place.
+_PARTING_SHARE = 0.5
 # Width of the ring around a mask that counts as its surroundings, in pixels of the raster.
 _RING_PX = 5
 
@@ -131,6 +138,43 @@ def moving_regions(
         magnitude[_component_at_peak(magnitude, max(threshold_px, _SKIRT_SHARE * peak))] = 0
     boxes, points, speeds = zip(*found, strict=True) if found else ((), (), ())
     return MovingRegions(np.reshape(boxes, (-1, 4)), np.reshape(points, (-1, 2)), np.array(speeds, dtype=np.float64))
+
+
+def evident_places(residual: ResidualMotion, size: tuple[int, int], threshold_px: float, most: int) -> FloatArray:
+    """Find the places around which most pixels are seen to move, where that is more than elsewhere.
+
+    Flow joins what moves to its wake and to what is near; the density of evidence peaks on the thing itself.
+
+    Args:
+        residual: motion against the background.
+        size: height and width of the full image [px].
+        threshold_px: motion from which a pixel counts.
+        most: most places.
+
+    Returns:
+        `(K, 2)` places [px of the full image], the densest first.
+
+    """
+    counted = residual.evidence * (np.linalg.norm(residual.flow_px, axis=2) >= threshold_px)
+    density = _density(counted)
+    ratio = np.array([size[1] / density.shape[1], size[0] / density.shape[0]])
+    least = float(counted.mean()) + _PLACE_CONTRAST
+    places: list[FloatArray] = []
+    while len(places) < most and density.max() > least:
+        row, column = np.unravel_index(int(density.argmax()), density.shape)
+        places.append((np.array([column, row]) + 0.5) * ratio - 0.5)
+        cv2.circle(density, (int(column), int(row)), _PLACE_REACH_PX, 0.0, cv2.FILLED)
+    return np.reshape(places, (-1, 2)).astype(np.float64)
+
+
+def evident_parting(residual: ResidualMotion) -> float:
+    """Give the share of evident pixels that parts what moves from the rest: between the mean and the densest place."""
+    level = float(residual.evidence.mean())
+    return level + _PARTING_SHARE * (float(_density(residual.evidence).max()) - level)
+
+
+def _density(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(evidence.astype(np.float32), (0, 0), _PLACE_SIGMA_PX), dtype=np.float32)
 
 
 def _component_at_peak(magnitude: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:

@@ -12,13 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import BoolArray, EgoMotion, Frame, IntArray, Prompts
-from sparsematch_ros.egomotion.residual import moving_shares
+from sparsematch_ros.data import BoolArray, EgoMotion, Frame, IntArray, PromptReason, Prompts
+from sparsematch_ros.egomotion.residual import evident_parting, moving_shares
 from sparsematch_ros.segmentation.batches import PromptBatches
 from sparsematch_ros.segmentation.masks import candidate_agreement, size_change, stability
 from sparsematch_ros.segmentation.sam import Embedding, PromptedSam
 from sparsematch_ros.sky import Sky
 
+# What moves as one has a clear edge; spray, foliage and shadows that flicker have none.
+_MOVING_STABILITY = 0.75
 # Merit lost by a mask e times as large, or as small, as expected.
 _SIZE_WEIGHT = 0.5
 _COLUMNS = ("logits", "scores", "stability", "asked", "cut")
@@ -83,9 +85,12 @@ class PromptAsker:
     def ask(self, embedding: Embedding, question: Question, rows: IntArray) -> Candidates:
         """Ask the prompts `(K,)` int64 `rows`, at least one, in one encoded part of the frame."""
         boxed = np.isfinite(question.prompts.boxes_xyxy_px[rows]).all(axis=1)
+        moving = ~boxed & (question.prompts.reasons[rows] == PromptReason.MOTION)
         part = _Part(embedding, question)
         return Candidates.join(
-            self._in_batches(self._targeted, part, rows[boxed]) + self._in_batches(self._swept, part, rows[~boxed])
+            self._in_batches(self._targeted, part, rows[boxed])
+            + self._in_batches(self._pointed, part, rows[moving])
+            + self._in_batches(self._swept, part, rows[~boxed & ~moving])
         )
 
     def _in_batches(
@@ -105,18 +110,50 @@ class PromptAsker:
         merit = merit - _SIZE_WEIGHT * size_change(masks, part.question.prompts.areas_px[rows] * scale**2)
         if part.question.motion.residual is not None:
             merit = merit + self._motion_merit(masks, part, part.question.motion.residual.evidence)
+            merit = merit + self._steadiness(logits, part)
         if part.question.sky.silhouettes is not None:
             merit = merit + self._lit_merit(masks, part, part.question.sky.silhouettes, wanted)
         best = merit.argmax(dim=1)
         each = torch.arange(len(rows), device=logits.device)
         return self._filtered(logits[each, best], scores[each, best], rows, part, targeted=True)
 
+    def _pointed(self, part: _Part, rows: IntArray) -> Candidates:
+        """Ask with a bare point on a moving place; of SAM's four masks take the stable one that holds most motion.
+
+        What a mask holds is its evident pixels beyond the share that parts what moves from the rest: a part holds less
+        than the whole, and the whole with resting surroundings less again. Where none holds any there is no answer.
+        """
+        residual, embedding = part.question.motion.residual, part.embedding
+        if residual is None:
+            raise ValueError("a point on a moving place needs the frame's residual motion")
+        logits, scores = self.sam.decode(embedding, part.question.prompts.points_px[rows])
+        masks = self.sam.content(logits > 0, embedding)
+        inside, _ = self._motion_shares(masks, part, residual.evidence)
+        held = (inside - evident_parting(residual)) * masks.flatten(2).sum(dim=2)
+        held = held.where(self._steadiness(logits, part) >= _MOVING_STABILITY, held.new_zeros(()))
+        best = held.argmax(dim=1)
+        each = torch.arange(len(rows), device=logits.device)
+        good = (held[each, best] > 0).cpu().numpy()
+        each, best = each[good], best[good]
+        return self._filtered(logits[each, best], scores[each, best], rows[good], part, targeted=True)
+
+    def _steadiness(self, logits: Tensor, part: _Part) -> Tensor:
+        """Give the stability score of candidates `(P, C, h, w)`, `(P, C)`."""
+        cells = self.sam.content(logits, part.embedding).flatten(0, 1)
+        return stability(cells, self.config.stability_score_offset).reshape(logits.shape[:2])
+
     def _motion_merit(self, masks: Tensor, part: _Part, evidence: NDArray[np.float32]) -> Tensor:
         """Score candidates `(P, C, h, w)` by how well they hold what moves: evident inside, not around."""
+        inside, around = self._motion_shares(masks, part, evidence)
+        return inside - around
+
+    @staticmethod
+    def _motion_shares(masks: Tensor, part: _Part, evidence: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Give the evident shares inside candidates `(P, C, h, w)` and around them, `(P, C)` each."""
         height, width = part.question.frame.size
         edges = np.array(part.embedding.region_xyxy_px) / np.array([width, height, width, height])
         inside, around = moving_shares(evidence, masks.flatten(0, 1), edges)
-        return (inside - around).reshape(masks.shape[:2])
+        return inside.reshape(masks.shape[:2]), around.reshape(masks.shape[:2])
 
     def _lit_merit(self, masks: Tensor, part: _Part, silhouettes: BoolArray, boxes: Tensor) -> Tensor:
         """Score candidates `(P, C, h, w)` by their IoU with what is bright in the prompt's box `(P, 4)` [cells]."""
@@ -145,6 +182,8 @@ class PromptAsker:
         if not targeted:
             good &= steady >= config.stability_score_thresh
         asked = torch.as_tensor(rows, device=logits.device)
+        moving = torch.as_tensor(part.question.prompts.reasons[rows] == PromptReason.MOTION, device=logits.device)
+        good &= ~moving | (steady >= _MOVING_STABILITY)
         return Candidates(logits[good], scores[good], steady[good], asked[good], _cut(masks, part)[good])
 
 

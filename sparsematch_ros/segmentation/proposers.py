@@ -9,12 +9,14 @@ import numpy as np
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, FloatArray, Frame, IntArray, PromptReason, Prompts
-from sparsematch_ros.egomotion.residual import moving_regions
+from sparsematch_ros.egomotion.residual import evident_places, moving_regions
 from sparsematch_ros.kinematics import box_iou
 from sparsematch_ros.segmentation.unseen import UnseenPlaces, inside_boxes
 from sparsematch_ros.sky import Sky
 
 _MOST_MOVING_REGIONS = 6
+# Bare points where motion is densest: several, since some fall on a part, and some on water or leaves.
+_MOST_EVIDENT_PLACES = 4
 # A region and an expected object with this box IoU are the same thing.
 _SAME_IOU = 0.3
 # The box of a prompt is widened by this share, since predictions and thresholds cut into the object.
@@ -43,7 +45,7 @@ class Proposer:
         expected = _lit(self._expected(expectations, frame.size), sky)
         seen = join_prompts([self._motion(motion, frame.size), self._bright(sky)])
         expected, seen = _refresh(expected, seen)
-        known = join_prompts([expected, seen])
+        known = join_prompts([expected, self._evident(motion, frame.size, expected), seen])
         room = self.config.prompt_budget - len(known)
         if sky.dark or room <= 0:
             return _take(known, np.arange(min(len(known), self.config.prompt_budget)))
@@ -62,9 +64,22 @@ class Proposer:
     def _motion(self, motion: EgoMotion, size: tuple[int, int]) -> Prompts:
         if motion.residual is None:
             return _prompts(np.zeros((0, 2)), None, PromptReason.MOTION)
-        threshold = self.config.motion_threshold_px + 3 * motion.surroundings_px
+        threshold = self._least_motion_px(motion)
         regions = moving_regions(motion.residual, size, threshold, self.config.min_region_px, _MOST_MOVING_REGIONS)
         return _prompts(regions.points_px, regions.boxes_xyxy_px, PromptReason.MOTION)
+
+    def _evident(self, motion: EgoMotion, size: tuple[int, int], expected: Prompts) -> Prompts:
+        """Ask by a bare point where motion is densest, off the boxes of what is expected.
+
+        The box of a moving region is that of everything that moves there; a point leaves the extent to SAM.
+        """
+        if motion.residual is None:
+            return _prompts(np.zeros((0, 2)), None, PromptReason.MOTION)
+        places = evident_places(motion.residual, size, self._least_motion_px(motion), _MOST_EVIDENT_PLACES)
+        return _prompts(places[~inside_boxes(places, expected.boxes_xyxy_px)], None, PromptReason.MOTION)
+
+    def _least_motion_px(self, motion: EgoMotion) -> float:
+        return self.config.motion_threshold_px + 3 * motion.surroundings_px
 
     def _bright(self, sky: Sky) -> Prompts:
         return _prompts(sky.region_points_px, sky.boxes_xyxy_px, PromptReason.BRIGHT)

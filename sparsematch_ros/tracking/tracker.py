@@ -124,6 +124,8 @@ class Tracker:
         table = self._lost.step(table, self._table.stages, motion, frame.stamp_ns)
         free = self._nobodys(table, segments, sky.dark, frame.size, parts)
         table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
+        if not sky.dark:  # Under a dark sky everything is born when it is first seen.
+            table = _seen_before(table, segments, matches, expectations)
         self._outlines.learn(table, segments, np.flatnonzero(crowded))
         objects = describe_objects(table, segments, frame, motion, self._outlines)
         self._table = table.take(table.stages != ObjectState.LOST)
@@ -217,6 +219,15 @@ def _overlaps(expectations: Expectations, segments: Segments, dark: bool) -> tup
     held = held_in(expectations, segments)
     covered = np.asarray(held.any(axis=1))
     return mergers(expectations, segments, held), parts_of_known(expectations, segments, held), covered
+
+
+def _seen_before(table: TrackTable, segments: Segments, matches: Matches, expectations: Expectations) -> TrackTable:
+    """Count the frame before birth for newborns whose segment has a match there that was no object's: a survey's."""
+    nobodys = matches.current[~np.isin(matches.previous, expectations.segment_rows)]
+    before = (table.ages == 1) & np.isin(table.segment_rows, nobodys[nobodys < segments.mask_count])
+    recent = table.recent.copy()
+    recent[:, 1] |= before
+    return table.with_columns(recent=recent)
 
 
 def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:

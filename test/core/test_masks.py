@@ -127,7 +127,7 @@ def test_assembled_figures() -> None:
     sky = Sky(True, 1.0, np.array([[5.0, 6.0]]), np.array([99.0]), np.array([0.2]), np.array([10.0]), np.array([3.0]))
     found, kept_owners = assemble(rows, sky, np.array([0]), motion)
     assert (len(found), found.mask_count) == (3, 2)
-    assert found.centroid_sigma_px[1] == pytest.approx(5 * found.centroid_sigma_px[0])
+    assert found.centroid_sigma_px[1] == pytest.approx(1.5 * found.centroid_sigma_px[0])
     assert found.moving_shares[:2] == pytest.approx([1.0, 0.0])
     assert found.boxes_xywh_px.tolist()[2] == [4.0, 5.0, 3.0, 3.0]  # 3 px across, around 5, 6
     assert found.reasons.tolist() == [PromptReason.SWEEP, PromptReason.SWEEP, PromptReason.POINT_SOURCE]

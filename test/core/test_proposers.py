@@ -164,15 +164,20 @@ def test_what_is_bright_now_corrects_what_was_expected() -> None:
 
 
 def test_what_moves_is_asked_for() -> None:
-    """A patch of a raster at half resolution moves by 5 px; it covers columns 60 to 99 of the image."""
+    """A patch of a raster at half resolution moves by 5 px; it covers columns 60 to 99 of the image.
+
+    Bare points inside it go before the box.
+    """
     flow, evidence = np.zeros((48, 64, 2), dtype=np.float32), np.zeros((48, 64), dtype=np.float32)
     flow[10:30, 30:50, 0] = 5.0
     evidence[10:30, 30:50] = 1.0
     motion = EgoMotion(residual=ResidualMotion(flow, evidence))
     prompts = Proposer(SegmentationConfig(sweep_prompts=0)).propose(FLAT, motion, Sky(), Expectations())
-    assert prompts.reasons.tolist() == [PromptReason.MOTION]
-    np.testing.assert_allclose(prompts.boxes_xyxy_px[0], [60, 20, 99, 59], atol=4.0)  # Two cells of the raster.
-    np.testing.assert_allclose(prompts.points_px[0], [79.5, 39.5], atol=4.0)
+    assert (prompts.reasons == PromptReason.MOTION).all()
+    assert len(prompts) > 1 and np.isnan(prompts.boxes_xyxy_px[:-1]).all()
+    assert ((prompts.points_px >= (60, 20)) & (prompts.points_px < (100, 60))).all()
+    np.testing.assert_allclose(prompts.boxes_xyxy_px[-1], [60, 20, 99, 59], atol=4.0)  # Two cells of the raster.
+    np.testing.assert_allclose(prompts.points_px[-1], [79.5, 39.5], atol=4.0)
     weak = EgoMotion(residual=motion.residual, surroundings_px=2.0)  # Surroundings that scatter by 2 px hide it.
     assert len(Proposer(SegmentationConfig()).propose(FLAT, weak, Sky(dark=True), Expectations())) == 0
 
