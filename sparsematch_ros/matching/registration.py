@@ -205,11 +205,9 @@ def _weights(segments: Segments, rows: IntArray, places_px: FloatArray) -> tuple
     device = segments.masks.device
     index = torch.from_numpy(np.asarray(rows))[:, None, None].expand_as(column).to(device)
     held = segments.masks[index, line.clamp(0, height - 1).to(device), column.clamp(0, width - 1).to(device)].cpu()
-    near, around = (
-        functional.max_pool2d((held & inside).float()[:, None], side, stride=1, padding=side // 2)[:, 0] * inside
-        for side in (5, 7)
-    )
-    return near.flatten(1).numpy(), (around - near).flatten(1).numpy()
+    near = functional.max_pool2d((held & inside).float(), 5, stride=1, padding=2)
+    around = functional.max_pool2d(near, 3, stride=1, padding=1)
+    return (near * inside).flatten(1).numpy(), ((around - near) * inside).flatten(1).numpy()
 
 
 def _sampled(image: NDArray[Any], places_px: FloatArray) -> Float32:
@@ -225,7 +223,8 @@ def _solve(templates: _Templates, image: Image, guesses_px: FloatArray, sizes_px
     weighted, prior, inverse = _normal_equations(templates, sizes_px)
     warp = _Warp(guesses_px, np.ones(count), np.zeros((count, 2, 2)))
     for _ in range(_ROUNDS):
-        pull = (weighted * _difference(templates, image, warp)[..., None]).sum(axis=1)
+        unlike = _difference(templates, image, warp)
+        pull = (unlike[:, None] @ weighted)[:, 0].astype(np.float64)
         pull[:, 3:] += prior * warp.bends_px.reshape(count, 4)
         warp = warp.stepped(np.einsum("kij,kj->ki", inverse, pull))
     unexplained, contrast = _residuals(templates, _difference(templates, image, warp))
@@ -254,9 +253,9 @@ def _normal_equations(templates: _Templates, sizes_px: FloatArray) -> tuple[Floa
 
 def _difference(templates: _Templates, image: Image, warp: _Warp) -> FloatArray:
     """Give what the current image has more than the template `(K, S*S)`, at the template's brightness."""
-    bent = templates.arms @ warp.bends_px.transpose(0, 2, 1) + warp.shifts_px[:, None]
+    bent = templates.arms @ warp.bends_px.transpose(0, 2, 1).astype(np.float32) + warp.shifts_px[:, None]
     seen = _sampled(image, templates.moved_px + bent.reshape(templates.moved_px.shape))
-    return np.asarray(seen / warp.gains[:, None] - templates.levels)
+    return np.asarray(seen / warp.gains[:, None].astype(np.float32) - templates.levels)
 
 
 def _residuals(templates: _Templates, unlike: FloatArray) -> tuple[FloatArray, FloatArray]:

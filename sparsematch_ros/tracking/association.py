@@ -11,7 +11,8 @@ from sparsematch_ros.segmentation.masks import masks_at
 from sparsematch_ros.tracking.kalman import innovations, mahalanobis2
 
 _FORBIDDEN = 1e6
-# SAM's masks grow and shrink by whole parts: a match may miss the gate by this share of the object's size.
+# SAM's masks grow and shrink by whole parts: a match may miss the gate by this share of the object's size. A point
+# source that stays one does not: beside it stands another star.
 _FLICKER_SHARE = 0.3
 _SMALL_PX2 = 200.0
 # An object from this worth on is believed in: half of a certain one's that rests.
@@ -107,6 +108,7 @@ def _follow(expectations: Expectations, segments: Segments, matches: Matches, ga
     held = np.flatnonzero(assigned >= 0)
     rows = assigned[held]
     size = _FLICKER_SHARE * np.sqrt(segments.areas_px[rows])
+    size[~expectations.resolved[held] & (rows >= segments.mask_count)] = 0.0
     variance = segments.centroid_sigma_px[rows] ** 2 + (size / gate_sigma) ** 2
     innovation, spread = innovations(
         expectations.states[held], expectations.covariances[held], segments.centroids_px[rows], variance
@@ -120,8 +122,9 @@ def _gated_cost(
 ) -> FloatArray:
     """Give Mahalanobis distances `(len(objects), len(free))`; `_FORBIDDEN` outside the gate or at a wrong size."""
     innovation = segments.centroids_px[free][None] - expectations.states[objects, None, :2]
-    size = _FLICKER_SHARE * np.sqrt(expectations.areas_px[objects])
-    variance = segments.centroid_sigma_px[free][None] ** 2 + (size[:, None] / gate_sigma) ** 2
+    masked = expectations.resolved[objects, None] | (free < segments.mask_count)[None]
+    size = _FLICKER_SHARE * np.sqrt(expectations.areas_px[objects, None]) * masked
+    variance = segments.centroid_sigma_px[free][None] ** 2 + (size / gate_sigma) ** 2
     spread = expectations.covariances[objects, None, :2, :2] + variance[..., None, None] * np.eye(2)
     distance = np.sqrt(mahalanobis2(innovation, spread))
     ratio = np.abs(

@@ -88,8 +88,9 @@ def moves(table: TrackTable, motion: EgoMotion, config: TrackingConfig) -> BoolA
     limit = chi2.ppf(1 - config.moving_false_alarm, df=2)
     ease = np.where(table.moving, 0.5, 1.0)
     velocity = table.states[:, 2:]
-    # Of a point source calm frames prove little: its few pixels' noise is as promised, so its covariance stands.
-    covariances = np.where(table.point_source[:, None, None], table.covariances[:, 2:, 2:], table.velocity_covariances)
+    # Calm frames of a point source prove little, its noise is as promised; a leap, from star to star, says much.
+    wild = np.where(table.point_source, np.maximum(table.surprises, 1.0) / table.scales, 1.0)
+    covariances = wild[:, None, None] * table.velocity_covariances
     significant = mahalanobis2(velocity, covariances) > limit * ease
     significant |= _departure(table) > limit * ease
     fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease

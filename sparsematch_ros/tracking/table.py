@@ -77,8 +77,12 @@ class TrackTable:
 
         (Covariance matching: Mehra, "Approaches to Adaptive Filtering", IEEE Trans. Automatic Control 1972.)
         """
-        scale = np.clip(self.surprises, *_SCALES)
-        return np.asarray(scale[:, None, None] * self.covariances[:, 2:, 2:])
+        return np.asarray(self.scales[:, None, None] * self.covariances[:, 2:, 2:])
+
+    @property
+    def scales(self) -> FloatArray:
+        """Give the factors `(T,)` of `velocity_covariances`."""
+        return np.clip(self.surprises, *_SCALES)
 
     @classmethod
     def empty(cls, window: int) -> TrackTable:
