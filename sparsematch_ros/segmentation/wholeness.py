@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsematch_ros.data import BoolArray, Expectations
-from sparsematch_ros.kinematics import box_intersection
+from sparsematch_ros.data import BoolArray, Expectations, FloatArray, IntArray
+from sparsematch_ros.kinematics import box_intersection, touches_border
 from sparsematch_ros.segmentation.assembly import MaskRows
 from sparsematch_ros.sky import Sky
 
@@ -23,21 +23,27 @@ _MARGIN_PX = 4.0
 _BELIEVED = 0.4
 
 
-def regions_of_lone_objects(sky: Sky, expectations: Expectations) -> BoolArray:
-    """Say which bright regions `(R, L)` make up each of the L objects that are alone where they are expected."""
+def lone_objects(expectations: Expectations) -> IntArray:
+    """Give the rows `(L,)` of the known objects with a mask that are alone where they are expected."""
     boxes = expectations.boxes_xywh_px
     meets = box_intersection(boxes, boxes) > 0
     np.fill_diagonal(meets, False)
     known = expectations.resolved & (expectations.worth >= _BELIEVED)
-    alone = np.flatnonzero(known & ~(meets & expectations.resolved[None]).any(axis=1))
-    wide = boxes[alone] + np.array([-1, -1, 2, 2]) * _MARGIN_PX
+    return np.flatnonzero(known & ~(meets & expectations.resolved[None]).any(axis=1))
+
+
+def regions_of(sky: Sky, wide_xywh_px: FloatArray) -> BoolArray:
+    """Say which bright regions `(R, L)` lie in which of some boxes `(L, 4)`."""
     regions = sky.boxes_xyxy_px.copy()
     regions[:, 2:] += 1 - regions[:, :2]
-    return np.asarray(box_intersection(regions, wide) > _INSIDE_SHARE * regions[:, 2:].prod(axis=1)[:, None])
+    return np.asarray(box_intersection(regions, wide_xywh_px) > _INSIDE_SHARE * regions[:, 2:].prod(axis=1)[:, None])
 
 
 def with_whole_objects(rows: MaskRows, sky: Sky, expectations: Expectations) -> MaskRows:
     """Join the masks of parts to one of the whole, where one object is alone.
+
+    Of an object that the border cuts, what is too small for a region counts too: the less shows of it, the more each
+    part of that matters.
 
     Args:
         rows: the frame's masks.
@@ -45,27 +51,36 @@ def with_whole_objects(rows: MaskRows, sky: Sky, expectations: Expectations) -> 
         expectations: the objects that are known.
 
     """
-    if sky.silhouettes is None or sky.region_labels is None or len(rows.masks) == 0:
+    alone = lone_objects(expectations)
+    if sky.silhouettes is None or sky.region_labels is None or len(rows.masks) == 0 or len(alone) == 0:
         return rows
-    members = regions_of_lone_objects(sky, expectations)
-    members = members[:, members.any(axis=0)]
-    if members.shape[1] == 0:
-        return rows
+    boxes = expectations.boxes_xywh_px[alone]
+    wide = boxes + np.array([-1, -1, 2, 2]) * _MARGIN_PX
+    cut = touches_border(boxes, sky.silhouettes.shape)
     device = rows.masks.device
     labels = torch.from_numpy(np.where(sky.silhouettes, sky.region_labels, 0)).to(device)
     # Row 0 stands for what is no region.
-    member = torch.from_numpy(np.concatenate([np.zeros((1, members.shape[1]), dtype=bool), members])).to(device)
-    shapes = member[labels.long()].permute(2, 0, 1).flatten(1)
-    return _joined(rows, shapes)
+    member = torch.from_numpy(np.pad(regions_of(sky, wide), ((1, 0), (0, 0)))).to(device)
+    shapes = member[labels.long()].permute(2, 0, 1)
+    shapes[torch.from_numpy(cut).to(device)] |= torch.from_numpy(_lit_in(sky.silhouettes, wide[cut])).to(device)
+    return _joined(rows, shapes.flatten(1), torch.from_numpy(cut).to(device))
 
 
-def _joined(rows: MaskRows, shapes: Tensor) -> MaskRows:
-    """Replace the masks that belong to one of the shapes `(L, H*W)` by one, where none of them is the whole."""
+def _lit_in(silhouettes: BoolArray, boxes_xywh_px: FloatArray) -> BoolArray:
+    """Give what is bright in each box `(L, H, W)`."""
+    y, x = np.ogrid[: silhouettes.shape[0], : silhouettes.shape[1]]
+    left, top, width, height = (column[:, None, None] for column in boxes_xywh_px.T)
+    inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
+    return np.asarray(inside & silhouettes)
+
+
+def _joined(rows: MaskRows, shapes: Tensor, cut: Tensor) -> MaskRows:
+    """Replace the masks that belong to one of the shapes `(L, H*W)` by one, where none is the whole or `cut` `(L,)`."""
     masks = rows.masks.flatten(1)
     common = masks.float() @ shapes.float().T  # (M, L)
     belongs = common > _BELONGS_SHARE * masks.sum(dim=1, keepdim=True)
     largest, best = torch.where(belongs, common, 0.0).max(dim=0)
-    broken = (largest > 0) & (largest < _WHOLE_SHARE * shapes.sum(dim=1))
+    broken = (largest > 0) & (cut | (largest < _WHOLE_SHARE * shapes.sum(dim=1)))
     if not bool(broken.any()):
         return rows
     parts = (belongs[:, broken].T.float() @ masks.float()) > 0

@@ -23,6 +23,8 @@ _LARGE_SHARE = 0.3
 _FRAMED_SHARE = 0.55
 # What passes behind another object, or merges with it, is waited for this many times as long.
 _HIDDEN_PATIENCE = 3.0
+# Log odds of existence under which nothing is reported under a dark sky: one in eight.
+_DOUBTFUL = -2.0
 
 
 def judge(
@@ -50,8 +52,8 @@ def judge(
     moving = moves(table, motion, config)
     if not dark:
         moving &= ~are_surroundings(table.boxes_xywh_px, table.areas_px, frame.size)
-        # By day much looks like an object for a few frames: what is more likely gone than there is not reported.
-        moving &= table.log_odds >= 0
+    # What is more likely gone than there is not reported; by day much looks like an object for a few frames.
+    moving &= table.log_odds >= (_DOUBTFUL if dark else 0.0)
     still_frames = np.where(moving, 0, table.still_frames + 1)
     hits, needed, chances = _confirmation(table, config)
     was_confirmed = table.stages != ObjectState.TENTATIVE

@@ -16,7 +16,7 @@ _SHAPE_SIGMA = 0.5
 _SMOOTHING = 0.1
 _MOST_SURPRISE = 20.0
 # The centroid of what the border leaves of an object turns and slows like this.
-_CUT_ACCELERATION_PX_S2 = 8.0
+_CUT_ACCELERATION_PX_S2 = 20.0
 # A newborn's velocity is unknown: until this age its innovations say nothing of the filter.
 _SETTLED_AGE = 2
 

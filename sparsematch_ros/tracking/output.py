@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from sparsematch_ros.data import EgoMotion, FloatArray, Frame, ObjectState, Segments, SpaceObject
-from sparsematch_ros.kinematics import apply_homography, touches_border
+from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.table import TrackTable
 
 # An expected outline of which others leave less than this is hidden.
 _SHOWN_SHARE = 0.25
-# The velocity of what shows of an object that the border cuts is uncertain by this share of it.
-_CUT_SHARE = 0.03
 
 
 def describe_objects(
@@ -23,7 +21,7 @@ def describe_objects(
     """Turn the table's rows into objects; masks are views of the segments' tensor, or the last ones while coasting."""
     centroids: FloatArray = table.states[:, :2]
     apparent = table.states[:, 2:] + _background_velocity(motion, centroids)
-    spread = _velocity_spread(table, frame)
+    spread = table.velocity_covariances
     bearings = _bearings(table, frame, spread)
     existence = 1 / (1 + np.exp(-table.log_odds))
     masks, shown = _masks(table, segments, frame, outlines)
@@ -77,13 +75,6 @@ def _masks(
         mask[part] &= ~segments.masks[:, lines, columns][held].any(dim=0)
         masks[row], shown[row] = mask, bool(mask[part].sum() > _SHOWN_SHARE * extent)
     return masks, shown
-
-
-def _velocity_spread(table: TrackTable, frame: Frame) -> FloatArray:
-    """Give the covariance of the velocities `(T, 2, 2)`: wider where the border cuts an object."""
-    cut = touches_border(table.boxes_xywh_px, frame.size)
-    wider = np.where(cut, _CUT_SHARE * np.linalg.norm(table.states[:, 2:], axis=1), 0.0) ** 2
-    return np.asarray(table.velocity_covariances + wider[:, None, None] * np.eye(2))
 
 
 def _background_velocity(motion: EgoMotion, centroids: FloatArray) -> FloatArray:

@@ -82,14 +82,16 @@ def matched(before: Segments, after: Segments, motion: EgoMotion) -> Matches:
 
 
 @pytest.mark.parametrize("homography", [np.eye(3), ROLLED], ids=["still", "rolled"])
-@pytest.mark.parametrize("gain", [1.0, 0.7, 1.4])
+@pytest.mark.parametrize(("level", "gain"), [(120, 1.0), (120, 0.7), (120, 1.4), (28, 0.7), (28, 1.4)])
 @pytest.mark.parametrize("step", [(0.0, 0.0), (0.37, -0.81), (-1.62, 0.55)])
-def test_displacement_to_a_twentieth_of_a_pixel(homography: np.ndarray, gain: float, step: tuple[float, float]) -> None:
-    """The centroids' displacement, where it starts, is 1 px off."""
+def test_displacement_to_a_twentieth_of_a_pixel(
+    homography: np.ndarray, level: float, gain: float, step: tuple[float, float]
+) -> None:
+    """The centroids' displacement, where it starts, is 1 px off. Of 44 levels and more the outline counts alone."""
     before = shape_at((60.3, 47.8))
     after = carried(before, step, 1.0, homography)
-    old, new = drawn(before), drawn(after, level=120 * gain)
-    segments = segments_of(bright(old))
+    old, new = drawn(before, level=level), drawn(after, level=level * gain)
+    segments = segments_of(bright(drawn(before)))
     guess = np.array([step]) + np.array([0.7, -0.7])
     found = register((taken(old), taken(new)), segments, np.array([0]), guess, homography)
     assert found.known.tolist() == [True]
@@ -129,14 +131,17 @@ def test_a_mask_that_breathes_says_the_same(breath: int) -> None:
     np.testing.assert_allclose(by_picture.velocity_px_s, by_picture.displacement_px / 0.1)
 
 
-@pytest.mark.parametrize(("noise", "change"), [(1.0, 0.0), (12.0, 0.0), (2.0, 0.01), (2.0, 0.03)])
-def test_errors_are_as_large_as_stated(noise: float, change: float) -> None:
+@pytest.mark.parametrize(
+    ("level", "noise", "change"),
+    [(120, 1.0, 0.0), (120, 12.0, 0.0), (120, 2.0, 0.01), (120, 2.0, 0.03), (25, 4.0, 0.0)],
+)
+def test_errors_are_as_large_as_stated(level: float, noise: float, change: float) -> None:
     """100 draws of step, noise and change of shape: from 85 % to all errors in the 95 % ellipse."""
     rng, inside, errors = np.random.default_rng(7), [], []
     places = np.stack(np.meshgrid([30.0, 98], [24.0, 72]), axis=-1).reshape(-1, 2)
     for _ in range(25):
         before = [shape_at(place + rng.uniform(-0.5, 0.5, 2)) for place in places]
-        old = drawn(*before)
+        old = drawn(*before, level=level)
         segments = segments_of(*(bright(drawn(polygon)) for polygon in before))
         maps = np.eye(2) + rng.normal(0, change, (4, 2, 2))
         steps = rng.uniform(-1.5, 1.5, (4, 2))
@@ -144,7 +149,7 @@ def test_errors_are_as_large_as_stated(noise: float, change: float) -> None:
             centre + (polygon - centre) @ matrix.T + step
             for polygon, centre, matrix, step in zip(before, segments.centroids_px, maps, steps, strict=True)
         ]
-        pictures = taken(old, rng, noise), taken(drawn(*after), rng, noise)
+        pictures = taken(old, rng, noise), taken(drawn(*after, level=level), rng, noise)
         guesses = steps + rng.normal(0, 0.4, steps.shape)
         found = register(pictures, segments, np.arange(4), guesses, np.eye(3))
         assert found.known.all()
@@ -154,6 +159,23 @@ def test_errors_are_as_large_as_stated(noise: float, change: float) -> None:
         inside.extend((error * solved).sum(axis=1) < chi2.ppf(0.95, 2))
     assert 0.85 <= np.mean(inside) <= 1.0
     assert np.abs(np.concatenate(errors).mean(axis=0)).max() < 0.03  # No bias.
+
+
+def test_along_a_bar_less_is_known_than_across() -> None:
+    """60 x 6 px: ten times as much edge says how far it went across; the covariance says so as the errors do."""
+    rng, bar = np.random.default_rng(11), np.array([[-30.0, -3], [30, -3], [30, 3], [-30, 3]]) + (64.2, 48.4)
+    segments, errors, stated = segments_of(bright(drawn(bar))), [], []
+    old, new = drawn(bar, level=25), drawn(bar + (0.3, -0.4), level=25)
+    for _ in range(60):
+        pictures = taken(old, rng, 4.0), taken(new, rng, 4.0)
+        found = register(pictures, segments, np.array([0]), np.array([[0.3, -0.4]]), np.eye(3))
+        assert found.known.all()
+        errors.append(found.displacements_px[0] - (0.3, -0.4))
+        stated.append(np.diag(found.covariances_px2[0]))
+    variance, said = np.mean(np.square(errors), axis=0), np.mean(stated, axis=0)
+    print("BAR", variance, said)
+    assert variance[0] > 3 * variance[1]
+    assert said[0] - said[1] > 0.3 * (variance[0] - variance[1])
 
 
 def test_the_backgrounds_error_is_part_of_the_covariance() -> None:
@@ -194,6 +216,18 @@ def test_another_picture_is_no_motion(what: str) -> None:
     segments = segments_of(bright(drawn(body)))
     found = register((taken(drawn(body)), taken(pictures[what])), segments, np.array([0]), np.zeros((1, 2)), np.eye(3))
     assert found.known.tolist() == [False]
+
+
+def test_what_lies_far_from_where_it_started_is_refused() -> None:
+    """Where the two disagree by more than 2 px and 0.15 of the size, 18 px, it may be another of the same shape."""
+    body = shape_at((60.0, 48.0))
+    segments, size = segments_of(bright(drawn(body))), np.sqrt(bright(drawn(body)).sum())
+    for off, known in ((0.8, True), (1.1, False)):
+        step = off * (2.0 + 0.15 * size) * np.array([0.6, 0.8])
+        found = register(
+            (taken(drawn(body)), taken(drawn(body + step))), segments, np.array([0]), np.zeros((1, 2)), np.eye(3)
+        )
+        assert found.known.tolist() == [known]
 
 
 def test_masks_that_the_border_cuts_are_left_alone() -> None:

