@@ -292,12 +292,16 @@ def test_a_mask_that_changes_its_size_counts_less(squares: Maker) -> None:
 
 
 def test_what_the_border_cuts_may_turn_and_slow(squares: Maker) -> None:
-    """8 px/s^2 more acceleration for 0.1 s: 0.8 px/s beside what the filter lets it have, and no surprise."""
+    """It has an acceleration of its own, white and more than the filter's 0.9 px/s^2 by far, and is no surprise."""
     motion = known(np.eye(3))
     before = table_of(np.array([[4.0, 50, 0, 0], [80, 50, 0, 0]]), np.repeat(np.diag([0.1] * 4)[None], 2, axis=0))
     now = predicted(before, motion, 0.0)
     found = measured(before, now, np.array([-1, -1]), squares([]), no_matches(), motion)
-    np.testing.assert_allclose(found.covariances[0, 2:, 2:], (0.1 + 0.8**2) * np.eye(2), atol=1e-9)
+    freedom = found.covariances[0] - now.covariances[0]
+    acceleration = np.sqrt(freedom[2, 2]) / DT_S
+    assert acceleration > 5 * ACCELERATION
+    block = np.array([[DT_S**4 / 4, DT_S**3 / 2], [DT_S**3 / 2, DT_S**2]]) * acceleration**2
+    np.testing.assert_allclose(freedom, np.kron(block, np.eye(2)), atol=1e-9)
     np.testing.assert_allclose(found.covariances[1], now.covariances[1])
     near = squares([[6, 50], [80, 50]])
     matches = moves(np.full((2, 2), 2.0), np.repeat(1e-2 * np.eye(2)[None], 2, axis=0))
