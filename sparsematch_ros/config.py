@@ -5,80 +5,13 @@ A field's metadata holds its description, unit, range and choices. The values in
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
 
-from sparsematch_ros.errors import SparsematchError
-
-
-def setting(
-    default: Any,
-    description: str,
-    unit: str = "",
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """Make a dataclass field that knows its description, unit, range and choices."""
-    metadata = {"description": description, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def check_settings(config: Any) -> None:
-    """Check every field of a settings dataclass against its type, range and choices.
-
-    Raises:
-        SparsematchError: with the field's name, its value and what would be right.
-
-    """
-    for item in dataclasses.fields(config):
-        if "description" in item.metadata:
-            _check_value(item, getattr(config, item.name))
-
-
-def _default_of(item: dataclasses.Field[Any]) -> Any:
-    if item.default_factory is not dataclasses.MISSING:
-        return item.default_factory()
-    return item.default
-
-
-def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
-    meta, name = item.metadata, item.name
-    default = _default_of(item)
-    number_for_float = isinstance(default, float) and type(value) is int
-    if type(value) is not type(default) and not number_for_float:
-        raise SparsematchError(f"{name}: {value!r} is not {_KINDS[type(default)]}")
-    if isinstance(value, list) and not all(isinstance(entry, (int, float)) for entry in value):
-        raise SparsematchError(f"{name}: {value!r} must be a list of numbers")
-    if meta["choices"] and value not in meta["choices"]:
-        raise SparsematchError(f"{name}: '{value}' is not one of {', '.join(meta['choices'])}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        low, high = meta["minimum"], meta["maximum"]
-        # Written so that NaN fails too.
-        if not ((low is None or value >= low) and (high is None or value <= high) and value == value):
-            raise SparsematchError(f"{name}: {value} is outside [{low}, {high}] {meta['unit']}".rstrip())
-
-
-_KINDS: dict[type, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list of numbers",
-}
-
-
-class _Checked:
-    def __post_init__(self) -> None:
-        check_settings(self)
+from sparsematch_ros.setting_fields import Checked, setting
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """Which networks run, where, at what size."""
 
     sam: str = setting(
@@ -101,7 +34,7 @@ class ModelConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class EgoMotionConfig(_Checked):
+class EgoMotionConfig(Checked):
     """The background's motion between frames."""
 
     telemetry: bool = setting(True, "use the camera's attitude where a frame carries it, with intrinsics")
@@ -120,7 +53,7 @@ class EgoMotionConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class SegmentationConfig(_Checked):
+class SegmentationConfig(Checked):
     """Where to ask SAM, and which of its masks to keep; names shared with SAM's generator mean the same."""
 
     mode: str = setting(
@@ -195,7 +128,7 @@ class SegmentationConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class DescriptionConfig(_Checked):
+class DescriptionConfig(Checked):
     """One descriptor a segment."""
 
     source: str = setting(
@@ -233,7 +166,7 @@ class DescriptionConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class MatchingConfig(_Checked):
+class MatchingConfig(Checked):
     """Segment to segment between consecutive frames."""
 
     min_cosine: float = setting(0.5, "least cosine of a match", minimum=-1.0, maximum=1.0)
@@ -253,7 +186,7 @@ class MatchingConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrackingConfig(_Checked):
+class TrackingConfig(Checked):
     """Identity and velocity over time."""
 
     confirm_hits: int = setting(
@@ -300,7 +233,7 @@ class TrackingConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class PointingConfig(_Checked):
+class PointingConfig(Checked):
     """What attitude_request_node asks for."""
 
     boresight: list[float] = setting([0.0, 0.0, 1.0], "body axis that shall meet the target, unit vector")

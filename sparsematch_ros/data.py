@@ -29,6 +29,8 @@ BoolArray = NDArray[np.bool_]
 NANOSECONDS = 1_000_000_000
 # Seen at rest this often, a source is a star for good; fewer than tracking.confirm_hits_point, so none is confirmed.
 FIXED_HITS = 4
+# Half of what a certain object that rests is worth, and a little less.
+BELIEVED_WORTH = 0.4
 
 
 def check_shape(name: str, array: NDArray[np.generic] | Tensor | None, *shape: int | None) -> None:
@@ -359,6 +361,11 @@ class Expectations:
     def __len__(self) -> int:
         """Count the objects."""
         return len(self.states)
+
+    @property
+    def believed(self) -> BoolArray:
+        """Say which objects are more than a guess, `(T,)`: worth half of what a certain one that rests is, or more."""
+        return np.asarray(self.worth >= BELIEVED_WORTH)
 
     @property
     def fixed_px(self) -> FloatArray:

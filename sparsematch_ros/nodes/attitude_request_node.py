@@ -16,7 +16,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_srvs.srv import SetBool
 
-from sparsematch_ros.config import check_settings, setting
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.media.images import stamp_ns
 from sparsematch_ros.msg import AttitudeRequest, AttitudeRequestStatus, SpaceObjectArray
@@ -30,6 +29,7 @@ from sparsematch_ros.nodes.target_choice import TargetChoice
 from sparsematch_ros.pointing.decision import Answer, Code, Decision, Memory, Policy, Situation, consider, decide, no
 from sparsematch_ros.pointing.goal import Outcome, is_lost
 from sparsematch_ros.pointing.situation import bad_stamp
+from sparsematch_ros.setting_fields import check_settings, setting
 
 FloatArray = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from sparsematch_ros.config import Config, check_settings, setting
+from sparsematch_ros.config import Config
 from sparsematch_ros.data import Frame, FrameResult
 from sparsematch_ros.errors import BadFrameError, SparsematchError
 from sparsematch_ros.media.images import check_size, stamp_ns
@@ -32,6 +32,7 @@ from sparsematch_ros.nodes.runner import run_node
 from sparsematch_ros.nodes.status import Diagnostics, PerceptionStatus, perception_summary
 from sparsematch_ros.nodes.worker import LatestWorker
 from sparsematch_ros.pointing.conventions import quaternion, rotation
+from sparsematch_ros.setting_fields import check_settings, setting
 
 if TYPE_CHECKING:
     from sparsematch_ros.pipeline import Pipeline

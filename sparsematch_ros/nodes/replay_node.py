@@ -13,7 +13,6 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
-from sparsematch_ros.config import check_settings, setting
 from sparsematch_ros.data import NANOSECONDS, Frame
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.media.sources import RefusedFrame, Source, open_source
@@ -23,6 +22,7 @@ from sparsematch_ros.nodes.parameters import declare_config, declare_settings, r
 from sparsematch_ros.nodes.runner import run_node
 from sparsematch_ros.nodes.status import Diagnostics
 from sparsematch_ros.pointing.conventions import quaternion, rotation
+from sparsematch_ros.setting_fields import check_settings, setting
 
 # A repeat starts this long after the last image, so that stamps go on growing.
 PAUSE_NS = NANOSECONDS

@@ -16,7 +16,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from sparsematch_ros.config import check_settings, setting
 from sparsematch_ros.data import NANOSECONDS
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.msg import AttitudeRequest, AttitudeRequestStatus, SpaceObjectArray
@@ -30,6 +29,7 @@ from sparsematch_ros.nodes.qos import ANSWERS
 from sparsematch_ros.nodes.runner import run_node
 from sparsematch_ros.nodes.status import Diagnostics
 from sparsematch_ros.nodes.truth_message import truth_message
+from sparsematch_ros.setting_fields import check_settings, setting
 from sparsematch_ros.simulation.demo_options import BASILISK, DYNAMICS, KINEMATIC
 from sparsematch_ros.simulation.flight import START_NS, Command, Shot
 from sparsematch_ros.simulation.fly import open_flight

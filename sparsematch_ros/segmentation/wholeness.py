@@ -20,7 +20,6 @@ _BELONGS_SHARE = 0.5
 # A bright region with this share of its box where an object is expected, give or take some pixels, is part of it.
 _INSIDE_SHARE = 0.7
 _MARGIN_PX = 4.0
-_BELIEVED = 0.4
 
 
 def lone_objects(expectations: Expectations) -> IntArray:
@@ -28,7 +27,7 @@ def lone_objects(expectations: Expectations) -> IntArray:
     boxes = expectations.boxes_xywh_px
     meets = box_intersection(boxes, boxes) > 0
     np.fill_diagonal(meets, False)
-    known = expectations.resolved & (expectations.worth >= _BELIEVED)
+    known = expectations.resolved & expectations.believed
     return np.flatnonzero(known & ~(meets & expectations.resolved[None]).any(axis=1))
 
 
@@ -58,20 +57,21 @@ def with_whole_objects(rows: MaskRows, sky: Sky, expectations: Expectations) -> 
     wide = boxes + np.array([-1, -1, 2, 2]) * _MARGIN_PX
     cut = touches_border(boxes, sky.silhouettes.shape)
     device = rows.masks.device
+    small = sky.silhouettes & (sky.region_labels == 0)
     labels = torch.from_numpy(np.where(sky.silhouettes, sky.region_labels, 0)).to(device)
     # Row 0 stands for what is no region.
     member = torch.from_numpy(np.pad(regions_of(sky, wide), ((1, 0), (0, 0)))).to(device)
     shapes = member[labels.long()].permute(2, 0, 1)
-    shapes[torch.from_numpy(cut).to(device)] |= torch.from_numpy(_lit_in(sky.silhouettes, wide[cut])).to(device)
+    shapes[torch.from_numpy(cut).to(device)] |= torch.from_numpy(_lit_in(small, wide[cut])).to(device)
     return _joined(rows, shapes.flatten(1), torch.from_numpy(cut).to(device))
 
 
-def _lit_in(silhouettes: BoolArray, boxes_xywh_px: FloatArray) -> BoolArray:
-    """Give what is bright in each box `(L, H, W)`."""
-    y, x = np.ogrid[: silhouettes.shape[0], : silhouettes.shape[1]]
+def _lit_in(lit: BoolArray, boxes_xywh_px: FloatArray) -> BoolArray:
+    """Give what is `lit` `(H, W)` in each box, `(L, H, W)`."""
+    y, x = np.ogrid[: lit.shape[0], : lit.shape[1]]
     left, top, width, height = (column[:, None, None] for column in boxes_xywh_px.T)
     inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
-    return np.asarray(inside & silhouettes)
+    return np.asarray(inside & lit)
 
 
 def _joined(rows: MaskRows, shapes: Tensor, cut: Tensor) -> MaskRows:

@@ -15,8 +15,6 @@ _FORBIDDEN = 1e6
 # source that stays one does not: beside it stands another star.
 _FLICKER_SHARE = 0.3
 _SMALL_PX2 = 200.0
-# An object from this worth on is believed in: half of a certain one's that rests.
-_BELIEVED = 0.4
 # A mask this much larger than an object, which holds another's place too, is more than it.
 _MERGED_RATIO = 1.3
 # A segment with this share of its box inside a believed object's is a part of it.
@@ -81,7 +79,7 @@ def mergers(expectations: Expectations, segments: Segments, held: BoolArray) -> 
     A mask that holds the places of two believed objects is both, for each of them that is much smaller than it.
     `held` `(T, N)` is of `held_in`.
     """
-    several = held[expectations.worth >= _BELIEVED].sum(axis=0) >= 2
+    several = held[expectations.believed].sum(axis=0) >= 2
     grown = segments.areas_px[None] > _MERGED_RATIO * expectations.areas_px[:, None]
     return np.asarray(held & several[None] & grown)
 
@@ -91,7 +89,7 @@ def parts_of_known(expectations: Expectations, segments: Segments, held: BoolArr
 
     `held` `(T, N)` is of `held_in`.
     """
-    known = np.flatnonzero((expectations.worth >= _BELIEVED) & expectations.resolved)
+    known = np.flatnonzero(expectations.believed & expectations.resolved)
     common = box_intersection(expectations.boxes_xywh_px[known], segments.boxes_xywh_px)
     part = (common > _PART_SHARE * segments.boxes_xywh_px[:, 2:].prod(axis=1)).any(axis=0)
     part[segments.mask_count :] = False

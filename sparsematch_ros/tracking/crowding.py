@@ -13,8 +13,6 @@ from sparsematch_ros.data import BoolArray, EgoMotion, Expectations, FloatArray,
 from sparsematch_ros.kinematics import apply_homography, box_intersection, transitions
 from sparsematch_ros.tracking.table import TrackTable
 
-# An object from this worth on is believed in: half of a certain one's that rests.
-BELIEVED = 0.4
 # What is smaller than this share of an object changes little of it.
 _NOTABLE_SHARE = 0.1
 # A younger object's velocity is not settled yet.
@@ -35,7 +33,7 @@ def _notable(expectations: Expectations) -> BoolArray:
     """Say which objects (column) are large enough and believed in, so that they matter to which others (row)."""
     areas = expectations.areas_px
     notable = areas[None] > _NOTABLE_SHARE * areas[:, None]
-    notable &= expectations.resolved & (expectations.worth >= BELIEVED)
+    notable &= expectations.resolved & expectations.believed
     np.fill_diagonal(notable, False)
     return np.asarray(notable)
 
