@@ -124,7 +124,7 @@ class Pipeline:
             descriptors = self._describe(frame, segmentation)
         with self._timed(seconds, "matching"):
             matches = self._match(past, segmentation.segments, descriptors, motion, expectations)
-            picture = outlined(frame.gray, sky.level) if sky.dark else None
+            picture = outlined(frame.gray, sky.level) if sky.dark and segmentation.segments.mask_count else None
             if past is not None and past.picture is not None and picture is not None and len(matches):
                 parts = past.segments, segmentation.segments
                 matches = with_registration(matches, parts, (past.picture, picture), motion)
@@ -169,7 +169,7 @@ class Pipeline:
         if past is None:
             return EgoMotion()
         if frame.stamp_ns - past.frame.stamp_ns > self.config.tracking.max_gap_s * NANOSECONDS:
-            return EgoMotion(dt_s=(frame.stamp_ns - past.frame.stamp_ns) / NANOSECONDS)
+            return EgoMotion(dt_s=(frame.stamp_ns - past.frame.stamp_ns) / NANOSECONDS, focal=past.motion.focal)
         skies = (past.sky, sky)
         if changed:
             return motion_across_cameras(past.frame, frame, skies, past.motion, self.config.egomotion)

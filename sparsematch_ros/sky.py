@@ -86,7 +86,7 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     from the median absolute difference of neighbours, so stars do not raise it.
     """
     levels = gray.astype(np.float32)
-    level, background = (float(each) for each in np.percentile(levels, (_SKY_PERCENT, 50)))
+    level, background = _levels(gray, (_SKY_PERCENT, 50))
     noise = max(_LEAST_NOISE, _difference_noise(levels))
     if background > _DARK_LEVEL:
         return Sky(level=level, noise=noise)
@@ -100,6 +100,12 @@ def survey_sky(gray: NDArray[np.uint8], config: SegmentationConfig, max_sources:
     if len(regions[0]) == 0:
         return Sky(True, noise, *points, level=level)
     return Sky(True, noise, *points, *regions, _silhouettes(contrast, bright), labels, level)
+
+
+def _levels(gray: NDArray[np.uint8], percents: tuple[int, ...]) -> tuple[float, ...]:
+    """Give grey levels below which so many percent of the pixels lie; counting them is quicker than sorting."""
+    below = np.cumsum(np.bincount(gray.ravel(), minlength=256))
+    return tuple(float(np.searchsorted(below, percent / 100 * gray.size)) for percent in percents)
 
 
 def region_seeds(labels: NDArray[np.int32], rows: NDArray[np.int64], boxes: NDArray[np.int32]) -> FloatArray:

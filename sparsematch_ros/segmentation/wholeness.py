@@ -56,36 +56,43 @@ def with_whole_objects(rows: MaskRows, sky: Sky, expectations: Expectations) -> 
     boxes = expectations.boxes_xywh_px[alone]
     wide = boxes + np.array([-1, -1, 2, 2]) * _MARGIN_PX
     cut = touches_border(boxes, sky.silhouettes.shape)
-    device = rows.masks.device
-    small = sky.silhouettes & (sky.region_labels == 0)
-    labels = torch.from_numpy(np.where(sky.silhouettes, sky.region_labels, 0)).to(device)
+    lit = np.flatnonzero(sky.silhouettes)
+    labels = sky.region_labels.ravel()[lit]
     # Row 0 stands for what is no region.
-    member = torch.from_numpy(np.pad(regions_of(sky, wide), ((1, 0), (0, 0)))).to(device)
-    shapes = member[labels.long()].permute(2, 0, 1)
-    shapes[torch.from_numpy(cut).to(device)] |= torch.from_numpy(_lit_in(small, wide[cut])).to(device)
-    return _joined(rows, shapes.flatten(1), torch.from_numpy(cut).to(device))
+    shapes = np.pad(regions_of(sky, wide), ((1, 0), (0, 0)))[labels]
+    shapes |= cut & (labels == 0)[:, None] & _within(lit, sky.silhouettes.shape[1], wide)
+    device = rows.masks.device
+    return _joined(rows, *(torch.from_numpy(part).to(device) for part in (lit, shapes, cut)))
 
 
-def _lit_in(lit: BoolArray, boxes_xywh_px: FloatArray) -> BoolArray:
-    """Give what is `lit` `(H, W)` in each box, `(L, H, W)`."""
-    y, x = np.ogrid[: lit.shape[0], : lit.shape[1]]
-    left, top, width, height = (column[:, None, None] for column in boxes_xywh_px.T)
-    inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
-    return np.asarray(inside & lit)
+def _within(pixels: IntArray, width: int, boxes_xywh_px: FloatArray) -> BoolArray:
+    """Say which pixels `(P,)`, counted line by line in an image of a width, lie in which boxes `(L, 4)`: `(P, L)`."""
+    places = np.stack([pixels % width, pixels // width], axis=1)[:, None]
+    low = boxes_xywh_px[:, :2]
+    return np.asarray(((places >= low) & (places < low + boxes_xywh_px[:, 2:])).all(axis=2))
 
 
-def _joined(rows: MaskRows, shapes: Tensor, cut: Tensor) -> MaskRows:
-    """Replace the masks that belong to one of the shapes `(L, H*W)` by one, where none is the whole or `cut` `(L,)`."""
+def _joined(rows: MaskRows, lit: Tensor, shapes: Tensor, cut: Tensor) -> MaskRows:
+    """Replace the masks that belong to an object by one, where none is the whole of it or it is cut.
+
+    Args:
+        rows: the masks.
+        lit: `(P,)` bright pixels, counted line by line.
+        shapes: `(P, L)` which of them are which object's.
+        cut: `(L,)` which objects the border cuts.
+
+    """
     masks = rows.masks.flatten(1)
-    common = masks.float() @ shapes.float().T  # (M, L)
+    common = masks[:, lit].float() @ shapes.float()  # (M, L)
     belongs = common > _BELONGS_SHARE * masks.sum(dim=1, keepdim=True)
     largest, best = torch.where(belongs, common, 0.0).max(dim=0)
-    broken = (largest > 0) & (cut | (largest < _WHOLE_SHARE * shapes.sum(dim=1)))
+    broken = (largest > 0) & (cut | (largest < _WHOLE_SHARE * shapes.sum(dim=0)))
     if not bool(broken.any()):
         return rows
-    parts = (belongs[:, broken].T.float() @ masks.float()) > 0
-    whole = rows.masks.clone()
-    whole[best[broken]] = (shapes[broken] | parts).view(-1, *rows.masks.shape[1:])
+    union = (belongs[:, broken].T.float() @ masks.float()) > 0
+    union[:, lit] |= shapes[:, broken].T
+    whole = masks.clone()
+    whole[best[broken]] = union
     kept = ~belongs[:, broken].any(dim=1)
     kept[best[broken]] = True
-    return replace(rows, masks=whole).take(kept)
+    return replace(rows, masks=whole.view_as(rows.masks)).take(kept)

@@ -12,8 +12,9 @@ from sparsematch_ros.tracking.kalman import innovations, mahalanobis2
 
 _FORBIDDEN = 1e6
 # SAM's masks grow and shrink by whole parts: a match may miss the gate by this share of the object's size. A point
-# source that stays one does not: beside it stands another star.
+# source that stays one does not, beside it stands another star; but a faint one's noise has tails.
 _FLICKER_SHARE = 0.3
+_POINT_ALLOWANCE = 2.0
 _SMALL_PX2 = 200.0
 # A mask this much larger than an object, which holds another's place too, is more than it.
 _MERGED_RATIO = 1.3
@@ -106,8 +107,9 @@ def _follow(expectations: Expectations, segments: Segments, matches: Matches, ga
     held = np.flatnonzero(assigned >= 0)
     rows = assigned[held]
     size = _FLICKER_SHARE * np.sqrt(segments.areas_px[rows])
-    size[~expectations.resolved[held] & (rows >= segments.mask_count)] = 0.0
-    variance = segments.centroid_sigma_px[rows] ** 2 + (size / gate_sigma) ** 2
+    points = ~expectations.resolved[held] & (rows >= segments.mask_count)
+    sigma = np.where(points, _POINT_ALLOWANCE * segments.centroid_sigma_px[rows], segments.centroid_sigma_px[rows])
+    variance = sigma**2 + (np.where(points, 0.0, size) / gate_sigma) ** 2
     innovation, spread = innovations(
         expectations.states[held], expectations.covariances[held], segments.centroids_px[rows], variance
     )
@@ -122,7 +124,8 @@ def _gated_cost(
     innovation = segments.centroids_px[free][None] - expectations.states[objects, None, :2]
     masked = expectations.resolved[objects, None] | (free < segments.mask_count)[None]
     size = _FLICKER_SHARE * np.sqrt(expectations.areas_px[objects, None]) * masked
-    variance = segments.centroid_sigma_px[free][None] ** 2 + (size / gate_sigma) ** 2
+    sigma = segments.centroid_sigma_px[free][None] * np.where(masked, 1.0, _POINT_ALLOWANCE)
+    variance = sigma**2 + (size / gate_sigma) ** 2
     spread = expectations.covariances[objects, None, :2, :2] + variance[..., None, None] * np.eye(2)
     distance = np.sqrt(mahalanobis2(innovation, spread))
     ratio = np.abs(

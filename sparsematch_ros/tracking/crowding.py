@@ -40,7 +40,7 @@ def _notable(expectations: Expectations) -> BoolArray:
 
 def with_free_flight(
     before: TrackTable, table: TrackTable, assigned: IntArray, segments: Segments, crowded: BoolArray,
-    motion: EgoMotion,
+    motion: EgoMotion, longest_s: float,
 ) -> TrackTable:  # fmt: skip
     """Let hidden objects go on in free flight, and learn that of the others.
 
@@ -51,16 +51,29 @@ def with_free_flight(
         segments: N segments of this frame.
         crowded: `(T,)` of `are_crowded`.
         motion: the background's motion.
+        longest_s: how long free flight is believed after the last open view [s].
 
     """
-    free = _flown_on(before.free_states, motion)
+    free, areas = _flown_on(before.free_states, motion), before.free_areas_px.copy()
+    crowded_s = before.crowded_s + motion.dt_s
     settled = (assigned >= 0) & ~crowded & (table.ages >= _SETTLED_AGE)
-    free[settled] = table.states[settled]
-    hidden = (assigned < 0) & crowded & np.isfinite(free[:, 0])
-    states = np.where(hidden[:, None], free, table.states)
-    areas = before.free_areas_px.copy()
+    free[settled], crowded_s[settled] = table.states[settled], 0.0
     areas[settled] = segments.areas_px[assigned[settled]]
-    return table.with_columns(states=states, free_states=free, free_areas_px=areas)
+    stale = crowded_s > longest_s
+    free[stale], areas[stale] = np.nan, np.nan
+    hidden = (assigned < 0) & crowded & np.isfinite(free[:, 0])
+    leap = np.where(hidden[:, None], free - table.states, 0.0)
+    boxes = table.boxes_xywh_px.copy()
+    boxes[:, :2] += leap[:, :2]
+    return table.with_columns(
+        states=table.states + leap,
+        covariances=table.covariances + leap[:, :, None] * leap[:, None],
+        boxes_xywh_px=boxes,
+        areas_px=np.where(hidden, areas, table.areas_px),
+        free_states=free,
+        free_areas_px=areas,
+        crowded_s=crowded_s,
+    )
 
 
 def are_more(table: TrackTable, expectations: Expectations, segments: Segments) -> BoolArray:

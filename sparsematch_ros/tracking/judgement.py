@@ -8,6 +8,7 @@ from scipy.stats import chi2
 
 from sparsematch_ros.config import TrackingConfig
 from sparsematch_ros.data import NANOSECONDS, BoolArray, EgoMotion, FloatArray, Frame, IntArray, ObjectState
+from sparsematch_ros.kinematics import touches_border
 from sparsematch_ros.tracking.companions import are_companions
 from sparsematch_ros.tracking.kalman import mahalanobis2
 from sparsematch_ros.tracking.table import TrackTable
@@ -22,9 +23,7 @@ _SAME_STAR_PX = 1.0
 _LARGE_SHARE = 0.3
 _FRAMED_SHARE = 0.55
 # What passes behind another object, or merges with it, is waited for this many times as long.
-_HIDDEN_PATIENCE = 3.0
-# Log odds of existence under which nothing is reported under a dark sky: one in eight.
-_DOUBTFUL = -2.0
+HIDDEN_PATIENCE = 3.0
 
 
 def judge(
@@ -49,11 +48,9 @@ def judge(
 
     """
     seen = table.segment_rows >= 0
-    moving = moves(table, motion, config)
+    moving = moves(table, motion, config, frame.size)
     if not dark:
         moving &= ~are_surroundings(table.boxes_xywh_px, table.areas_px, frame.size)
-    # What is more likely gone than there is not reported; by day much looks like an object for a few frames.
-    moving &= table.log_odds >= (_DOUBTFUL if dark else 0.0)
     still_frames = np.where(moving, 0, table.still_frames + 1)
     hits, needed, chances = _confirmation(table, config)
     was_confirmed = table.stages != ObjectState.TENTATIVE
@@ -65,7 +62,7 @@ def judge(
     dull = still_frames >= config.retire_after
     # Under a dark sky an object with a mask stays interesting while it rests: it is no star.
     resolved = dark & ~table.point_source
-    patience_s = config.max_coast_s * np.where(hidden, _HIDDEN_PATIENCE, 1.0)
+    patience_s = config.max_coast_s * np.where(hidden, HIDDEN_PATIENCE, 1.0)
     late = (unseen_s > patience_s) | (motion.dt_s > config.max_gap_s)
     gone = hopeless | late | (dull & ~resolved) | _left(table, frame.size) | _are_stars(table, moving, fixed_px)
     stages = np.where(gone, int(ObjectState.LOST), stages)
@@ -80,7 +77,7 @@ def _confirmation(table: TrackTable, config: TrackingConfig) -> tuple[IntArray, 
     return (table.recent & in_window).sum(axis=1), needed, (window - table.ages).clip(0)
 
 
-def moves(table: TrackTable, motion: EgoMotion, config: TrackingConfig) -> BoolArray:
+def moves(table: TrackTable, motion: EgoMotion, config: TrackingConfig, size: tuple[int, int]) -> BoolArray:
     """Test whether objects move faster than their surroundings.
 
     The velocity, or the way from where it was, must differ from zero by a chi-square test, and the velocity exceed
@@ -91,10 +88,12 @@ def moves(table: TrackTable, motion: EgoMotion, config: TrackingConfig) -> BoolA
     ease = np.where(table.moving, 0.5, 1.0)
     velocity = table.states[:, 2:]
     # Calm frames of a point source prove little, its noise is as promised; a leap, from star to star, says much.
-    wild = np.where(table.point_source, np.maximum(table.surprises, 1.0) / table.scales, 1.0)
-    covariances = wild[:, None, None] * table.velocity_covariances
-    significant = mahalanobis2(velocity, covariances) > limit * ease
-    significant |= _departure(table) > limit * ease
+    leap = np.where(table.point_source, np.maximum(table.surprises, 1.0), 1.0)
+    scale = np.where(table.point_source, leap / table.scales, 1.0)
+    significant = mahalanobis2(velocity, scale[:, None, None] * table.velocity_covariances) > limit * ease
+    # As the border cuts an object its centroid departs, whether it moves or not; and what moved goes on.
+    cut = touches_border(table.boxes_xywh_px, size)
+    significant |= np.where(cut, table.moving, _departure(table) / leap > limit * ease)
     fast = np.linalg.norm(velocity, axis=1) > config.moving_speed_px_s * ease
     against = np.isnan(table.moving_shares) | (table.moving_shares > config.moving_share * ease)
     return np.asarray(significant & fast & against & motion.valid | (table.moving & ~np.bool_(motion.valid)))

@@ -14,6 +14,8 @@ from sparsematch_ros.tracking.table import TrackTable
 _SHAPE_SIGMA = 0.5
 # Weight of a new frame in the surprises, and the most that one frame may say.
 _SMOOTHING = 0.1
+# A point source that leaps, from star to star, says more at once.
+_LEAP_SMOOTHING = 0.3
 _MOST_SURPRISE = 20.0
 # The centroid of what the border leaves of an object turns and slows like this.
 _CUT_ACCELERATION_PX_S2 = 20.0
@@ -60,7 +62,8 @@ def measured(
     told[seen] = np.where(np.isnan(told[seen]), np.maximum(by_place, least), told[seen])
     states[seen], covariances[seen] = update(states[seen], covariances[seen], places, variances)
     learnt = ~np.isnan(told) & (predicted.ages > _SETTLED_AGE) & ~cut
-    surprises[learnt] += _SMOOTHING * (np.minimum(told[learnt], _MOST_SURPRISE) - surprises[learnt])
+    weight = np.where(predicted.point_source & (told > surprises), _LEAP_SMOOTHING, _SMOOTHING)[learnt]
+    surprises[learnt] += weight * (np.minimum(told[learnt], _MOST_SURPRISE) - surprises[learnt])
     return predicted.with_columns(states=states, covariances=covariances, surprises=surprises)
 
 

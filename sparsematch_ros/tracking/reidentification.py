@@ -87,7 +87,7 @@ class LostObjects:
             return rows[:0], rows[:0]
         remembered = Descriptors(self._lost.descriptors.to(newcomers.descriptors.device))
         cosines = cosine_matrix(remembered, Descriptors(newcomers.descriptors))
-        cosines = np.where(self._may_be(newcomers) & ~np.isnan(cosines), cosines, -1.0)
+        cosines = np.where(self._may_be(newcomers) & ~np.isnan(cosines), cosines, -np.inf)
         best = cosines.argmax(axis=1)
         mutual = cosines.argmax(axis=0)[best] == rows
         good = mutual & (cosines[rows, best] >= self._config.reidentify_cosine)

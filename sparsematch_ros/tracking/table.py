@@ -26,6 +26,7 @@ class TrackTable:
         covariances: `(T, 4, 4)`.
         free_states: `(T, 4)` as `states`, flown on from when nothing was near; NaN where that never was.
         free_areas_px: `(T,)` the area then; NaN where that never was.
+        crowded_s: `(T,)` time since then [s].
         surprises: `(T,)` smoothed square of the innovations over what their covariance lets expect; 1 is as expected.
         boxes_xywh_px: `(T, 4)`.
         areas_px: `(T,)`.
@@ -50,6 +51,7 @@ class TrackTable:
     covariances: FloatArray
     free_states: FloatArray
     free_areas_px: FloatArray
+    crowded_s: FloatArray
     surprises: FloatArray
     boxes_xywh_px: FloatArray
     areas_px: FloatArray
@@ -112,6 +114,7 @@ class TrackTable:
             covariances=covariances,
             free_states=np.full((count, 4), np.nan),
             free_areas_px=np.full(count, np.nan),
+            crowded_s=np.zeros(count),
             surprises=np.ones(count),
             boxes_xywh_px=boxes_xywh_px,
             areas_px=areas_px,

@@ -26,7 +26,7 @@ from sparsematch_ros.kinematics import apply_homography, predict_states
 from sparsematch_ros.sky import Sky
 from sparsematch_ros.tracking.association import assign_segments, held_in, mergers, parts_of_known
 from sparsematch_ros.tracking.crowding import are_crowded, are_more, with_free_flight
-from sparsematch_ros.tracking.judgement import are_surroundings, judge
+from sparsematch_ros.tracking.judgement import HIDDEN_PATIENCE, are_surroundings, judge
 from sparsematch_ros.tracking.measurement import measured
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
@@ -117,7 +117,9 @@ class Tracker:
         if motion.dt_s > self.config.max_gap_s:
             assigned[:] = -1  # Across such a gap nothing is what it was.
         table = measured(self._table, self._predicted(expectations, motion), assigned, segments, matches, motion)
-        table = with_free_flight(self._table, table, assigned, segments, crowded, motion)
+        table = with_free_flight(
+            self._table, table, assigned, segments, crowded, motion, HIDDEN_PATIENCE * self.config.max_coast_s
+        )
         hidden = covered & (assigned < 0)
         table = _updated(table, assigned, hidden, segments, descriptors, frame.stamp_ns)
         table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config, hidden)
@@ -127,7 +129,7 @@ class Tracker:
         if not sky.dark:  # Under a dark sky everything is born when it is first seen.
             table = _seen_before(table, segments, matches, expectations)
         self._outlines.learn(table, segments, np.flatnonzero(crowded))
-        objects = describe_objects(table, segments, frame, motion, self._outlines)
+        objects = describe_objects(table, segments, frame, motion, self._outlines, sky.dark)
         self._table = table.take(table.stages != ObjectState.LOST)
         self._resting.learn(sky, expectations.resting_px, frame.size)
         return objects

@@ -125,7 +125,7 @@ def flown(crowded: object, assigned: object, age: int = 10, free: object = (100.
     turn = EgoMotion(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), "telemetry", True, DT_S)
     table = before.with_columns(states=np.array([[-50.0, 93, 0, -20]]))
     return with_free_flight(
-        before, table, np.array([assigned]), segments_of(block((90, 50), 11)), np.array([crowded]), turn
+        before, table, np.array([assigned]), segments_of(block((90, 50), 11)), np.array([crowded]), turn, 4.5
     )
 
 
