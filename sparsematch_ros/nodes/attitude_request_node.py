@@ -154,7 +154,9 @@ class AttitudeRequestNode(Node):
         except ValueError as error:
             return no(Code.BAD_INPUT, f"an object cannot be read: {error}")
         if bad_stamp(situation) is None:
-            self._latest = situation
+            # An array that could not be made says nothing about the objects: goals are judged by the last that could.
+            if not situation.problem:
+                self._latest = situation
             situation = self._for_goal(situation)
         answer = decide(situation, self._goals.policy)
         self._memory = answer.memory or self._memory

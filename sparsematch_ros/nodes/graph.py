@@ -196,6 +196,6 @@ def start_nodes(plan: Plan) -> list[Child]:
     parameters = [word for name, value in camera.items() for word in ("-p", f"{name}:={value}")]
     return [
         Child("perception_node", [*simulated, *remaps], logs / "perception_node.log"),
-        Child("attitude_request_node", simulated, logs / "attitude_request_node.log"),
+        Child("attitude_request_node", [*simulated, *remaps], logs / "attitude_request_node.log"),
         Child("simulated_camera_node", [*parameters, *remaps], logs / "simulated_camera_node.log"),
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sparsematch_ros.data import AttitudeRequest, SpaceObject
+from sparsematch_ros.pointing.way import Blocked
 
 
 class Decision(enum.IntEnum):
@@ -100,3 +101,11 @@ def no(code: Code, reason: str, target: SpaceObject | None = None) -> Answer:
     """Hold or refuse, as the code has it."""
     decision = Decision.HELD if code in HELD_CODES else Decision.REFUSED
     return Answer(decision, code, reason, target.id if target else None)
+
+
+def no_way(way: Blocked, longest_slew_s: float, target: SpaceObject | None = None) -> Answer:
+    """Refuse a slew that was not found, to an object or back: it takes too long, or a cone bars every way."""
+    if way.row is None:
+        reason = f"the slew would take {way.duration_s:.1f} s, limit {longest_slew_s} s"
+        return no(Code.RATE_LIMIT, reason, target)
+    return no(Code.KEEP_OUT, f"every way found passes keep-out body {way.row}", target)

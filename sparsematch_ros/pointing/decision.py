@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from sparsematch_ros.config import PointingConfig
 from sparsematch_ros.data import NANOSECONDS, ObjectState, SpaceObject
-from sparsematch_ros.pointing.answer import Answer, Code, Decision, Memory, no
+from sparsematch_ros.pointing.answer import Answer, Code, Decision, Memory, no, no_way
 from sparsematch_ros.pointing.choice import SELECTED, SELECTED_PRIORITY, Choice, choose
 from sparsematch_ros.pointing.keep_out import all_known, forbidding_cone
 from sparsematch_ros.pointing.recovery import recover
 from sparsematch_ros.pointing.request import Aim, aim_at, body_at_image, make_request, task_for
-from sparsematch_ros.pointing.situation import Policy, Situation, bad_stamp, stale
+from sparsematch_ros.pointing.situation import Policy, Situation, bad_stamp, remembered, stale
 from sparsematch_ros.pointing.vectors import length
 from sparsematch_ros.pointing.way import Blocked, plan_way
 
@@ -31,12 +31,16 @@ FloatArray = NDArray[np.float64]
 FOLLOWING_SHARE = 0.95
 # How far from length 1 a bearing may be.
 BEARING_TOLERANCE = 1e-3
+# Refused for these an object says nothing about the others.
+UNREACHABLE = (Code.RATE_LIMIT, Code.KEEP_OUT)
+# Objects tried per array at most: each may take a search for a way around cones.
+MOST_TRIES = 8
 
 
 def decide(situation: Situation, policy: Policy) -> Answer:
     """Choose a target and send, hold or refuse; the answer's memory belongs into the next situation."""
     problem = bad_stamp(situation)
-    memory = situation.memory if problem else replace(situation.memory, stamp_ns=situation.stamp_ns)
+    memory = situation.memory if problem else replace(remembered(situation), stamp_ns=situation.stamp_ns)
     if not situation.enabled:
         return replace(no(Code.DISABLED, "the node is not enabled"), memory=Memory(stamp_ns=memory.stamp_ns))
     if problem is not None:
@@ -72,16 +76,30 @@ def _decide(situation: Situation, policy: Policy, memory: Memory) -> Answer:
     targets = _targets(situation, policy, memory)
     if isinstance(targets, Answer):
         return targets
-    choice = choose(
-        targets, situation.stamp_ns, memory, policy.config, situation.selected, situation.image_size_wh_px,
-        situation.selected_why,
-    )  # fmt: skip
-    old = stale(situation, policy.config)
-    answer = no(Code.STALE, old, choice.target) if old is not None else _answer_for(choice, situation, policy)
+    choice, answer = _chosen(targets, situation, policy, memory)
     if answer.decision == Decision.REFUSED and choice.target.id != memory.target:
         return replace(answer, memory=memory)
     sent_ns = situation.stamp_ns if answer.decision == Decision.SENT else choice.memory.requested_ns
     return replace(answer, memory=replace(choice.memory, requested_ns=sent_ns))
+
+
+def _chosen(targets: list[SpaceObject], situation: Situation, policy: Policy, memory: Memory) -> tuple[Choice, Answer]:
+    """Choose, and choose again among the rest where the target cannot be reached and is not the user's.
+
+    Where none of those tried can be reached, the first one is refused by name.
+    """
+    old, tried = stale(situation, policy.config), []
+    for _ in range(min(len(targets), MOST_TRIES)):
+        choice = choose(
+            targets, situation.stamp_ns, memory, policy.config, situation.selected, situation.image_size_wh_px,
+            situation.selected_why,
+        )  # fmt: skip
+        answer = no(Code.STALE, old, choice.target) if old is not None else _answer_for(choice, situation, policy)
+        if answer.code not in UNREACHABLE or choice.target.id == situation.selected:
+            return choice, answer
+        tried.append((choice, answer))
+        targets = [item for item in targets if item.id != choice.target.id]
+    return tried[0]
 
 
 def _targets(situation: Situation, policy: Policy, memory: Memory) -> list[SpaceObject] | Answer:
@@ -93,7 +111,7 @@ def _targets(situation: Situation, policy: Policy, memory: Memory) -> list[Space
     objects = [item for item in situation.objects if item.id not in situation.released]
     wanted = [item for item in objects if is_wanted(item, policy.config.min_existence)]
     ready = any(item.id == situation.selected for item in wanted)
-    awaited = (situation.selected,) if situation.selected is not None else (memory.target,)
+    awaited = (situation.selected, memory.target)
     if not ready and any(item.id in awaited and item.state == ObjectState.COASTING for item in objects):
         return no(Code.NO_TARGET, "the target is coasting: not seen in this image")
     if not wanted:
@@ -163,7 +181,8 @@ def _answer_for(choice: Choice, situation: Situation, policy: Policy) -> Answer:
     if answer is None:
         answer = _planned(choice, aim, situation, policy)
     omega = situation.omega_BN_N_rad_s
-    rate_error = np.nan if omega is None else length(omega - aim.target.omega_BN_N_rad_s)
+    wanted = aim.omega_R_rad_s
+    rate_error = np.nan if omega is None or wanted is None else length(omega - wanted)
     return replace(answer, choice=choice.reason, off_boresight_rad=aim.off_rad, rate_error_rad_s=float(rate_error))
 
 
@@ -171,10 +190,7 @@ def _planned(choice: Choice, aim: Aim, situation: Situation, policy: Policy) -> 
     item = choice.target
     way = plan_way(task_for(aim, situation, policy))
     if isinstance(way, Blocked):
-        if way.row is None:
-            longest_s = policy.config.longest_slew_s
-            return no(Code.RATE_LIMIT, f"the slew would take {way.duration_s:.1f} s, limit {longest_s} s", item)
-        return no(Code.KEEP_OUT, f"every way to the target found passes keep-out body {way.row}", item)
+        return no_way(way, policy.config.longest_slew_s, item)
     request = make_request(item, aim, way, choice.priority, choice.reason, situation, policy)
     return Answer(
         Decision.SENT, Code.NONE, request.reason, item.id, time_to_go_s=way.slew.duration_s, request=request

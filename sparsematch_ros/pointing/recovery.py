@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.data import NANOSECONDS
-from sparsematch_ros.pointing.answer import Answer, Code, Decision, Memory, no
+from sparsematch_ros.pointing.answer import Answer, Code, Decision, Memory, no, no_way
 from sparsematch_ros.pointing.conventions import rotation
 from sparsematch_ros.pointing.keep_out import all_known
 from sparsematch_ros.pointing.legs import match_rate
@@ -84,11 +84,12 @@ def _asked_lately(situation: Situation, policy: Policy, memory: Memory) -> bool:
 def _ask_return(task: Task, situation: Situation, policy: Policy, memory: Memory) -> Answer:
     way = plan_way(task)
     if isinstance(way, Blocked):
-        return replace(no(Code.KEEP_OUT, f"the way back passes keep-out body {way.row}"), memory=memory)
+        return replace(no_way(way, policy.config.longest_slew_s), memory=memory)
     if not (all_known(policy.cones) or policy.config.allow_unchecked):
         return replace(no(Code.UNCHECKED, "the direction of a keep-out body is not known"), memory=memory)
     to_go_s, validity_s, reason = way.slew.duration_s, policy.config.validity_s, "the target is lost: return"
     R_NB, checked = way.next_target.R_NB, all_known(policy.cones)
     request = make_rest_request(R_NB, to_go_s, validity_s, reason, checked, situation, policy)
+    request = replace(request, waypoints=way.waypoints)
     memory = replace(memory, requested_ns=situation.stamp_ns)
     return Answer(Decision.SENT, Code.TARGET_LOST, reason, time_to_go_s=to_go_s, request=request, memory=memory)

@@ -79,6 +79,7 @@ class Policy:
             home = np.array(config.return_attitude_xyzw, dtype=np.float64) if config.return_attitude_xyzw else None
             if home is not None:
                 rotation(home)
+        _check_latency(config)
         cones = cones_from_settings(
             config.keep_out_half_angles_deg, config.keep_out_directions, config.keep_out_axes
         )  # fmt: skip
@@ -103,6 +104,14 @@ def _rules(config: PointingConfig, boresight_B: FloatArray, cones: tuple[KeepOut
     margin_rad = float(np.radians(config.keep_out_margin_deg))
     around = config.keep_out_path == "around"
     return Rules.make(limits, guards(cones, boresight_B, margin_rad), margin_rad, around, config.longest_slew_s)
+
+
+def _check_latency(config: PointingConfig) -> None:
+    if config.latency_s >= config.validity_s:
+        raise SparsematchError(
+            f"pointing.latency_s {config.latency_s}: must be below pointing.validity_s {config.validity_s}, "
+            "or every request has run out before it acts"
+        )
 
 
 def _check_roll(boresight_B: FloatArray, axis_B: FloatArray | None, direction_N: FloatArray | None) -> None:
@@ -168,6 +177,17 @@ class Situation:
         return self.camera_frame if self.q_NB_xyzw is None else config.inertial_frame
 
 
+def _newest_ns(situation: Situation) -> int:
+    return situation.now_ns + round(FUTURE_TOLERANCE_S * NANOSECONDS)
+
+
+def remembered(situation: Situation) -> Memory:
+    """Give the memory as far as its times are on this clock: after it was set back, the target alone."""
+    memory = situation.memory
+    set_back = memory.stamp_ns is not None and memory.stamp_ns > _newest_ns(situation)
+    return Memory(target=memory.target) if set_back else memory
+
+
 def bad_stamp(situation: Situation) -> str | None:
     """Say what is wrong with the array's stamp, or None.
 
@@ -176,8 +196,7 @@ def bad_stamp(situation: Situation) -> str | None:
     if situation.age_s < -FUTURE_TOLERANCE_S:
         return f"the image's stamp is {-situation.age_s:.3f} s in the future"
     previous_ns = situation.memory.stamp_ns
-    newest_ns = situation.now_ns + round(FUTURE_TOLERANCE_S * NANOSECONDS)
-    if previous_ns is not None and situation.stamp_ns <= previous_ns <= newest_ns:
+    if previous_ns is not None and situation.stamp_ns <= previous_ns <= _newest_ns(situation):
         return f"the image's stamp is {(previous_ns - situation.stamp_ns) / NANOSECONDS:.3f} s before the last one"
     return None
 

@@ -62,14 +62,9 @@ def with_free_flight(
     stale = crowded_s > longest_s
     free[stale], areas[stale] = np.nan, np.nan
     hidden = (assigned < 0) & crowded & np.isfinite(free[:, 0])
-    leap = np.where(hidden[:, None], free - table.states, 0.0)
-    boxes = table.boxes_xywh_px.copy()
-    boxes[:, :2] += leap[:, :2]
+    states = np.where(hidden[:, None], free, table.states)
     return table.with_columns(
-        states=table.states + leap,
-        covariances=table.covariances + leap[:, :, None] * leap[:, None],
-        boxes_xywh_px=boxes,
-        areas_px=np.where(hidden, areas, table.areas_px),
+        states=states,
         free_states=free,
         free_areas_px=areas,
         crowded_s=crowded_s,

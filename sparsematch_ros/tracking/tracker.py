@@ -118,7 +118,7 @@ class Tracker:
             assigned[:] = -1  # Across such a gap nothing is what it was.
         table = measured(self._table, self._predicted(expectations, motion), assigned, segments, matches, motion)
         table = with_free_flight(
-            self._table, table, assigned, segments, crowded, motion, HIDDEN_PATIENCE * self.config.max_coast_s
+            self._table, table, assigned, segments, crowded, motion, 2 * HIDDEN_PATIENCE * self.config.max_coast_s
         )
         hidden = covered & (assigned < 0)
         table = _updated(table, assigned, hidden, segments, descriptors, frame.stamp_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,13 @@ def test_nothing_to_point_at_leaves_no_loop(tmp_path: Path):
     flown = fly(tmp_path, 0.0)
     nothing = Flown(**{**vars(flown), "loop": score_flight([], [], [], flown.scenario.camera.model(), BORESIGHT_C)})
     assert write_loop(nothing, tmp_path) is None
+
+
+def test_a_request_that_took_effect_after_the_flight_took_none(tmp_path: Path):
+    """100 s from image to request in a flight of 30 s: nothing settled, and the figures are written all the same."""
+    figures = write_loop(replace(fly(tmp_path, 0.0), latency_s=100.0), tmp_path)
+    assert figures is not None and figures["request_took_effect_s"] is None
+    assert figures["settle_time_s"] is None and figures["minimum_time_s"] is None
 
 
 def track_of(times_s: np.ndarray, angles_deg: np.ndarray) -> Track:

@@ -61,12 +61,13 @@ def write_loop(flown: Flown, out: Path) -> Figures | None:
         What was written, or None where no object was ever confirmed: then there is nothing to point at.
 
     """
-    if flown.loop.target is None:
+    target = flown.loop.target
+    if target is None:
         return None
     records = list(read_records(out / "dynamics.jsonl"))
-    run = _run(flown, Telemetry.from_records(records), out)
+    run = _run(flown, Telemetry.from_records(records), target, out)
     figures = {
-        **_head(flown, run, np.array([record["ranges_m"] for record in records])[:, flown.loop.target - 1]),
+        **_head(flown, run, np.array([record["ranges_m"] for record in records])[:, target - 1]),
         **run.figures(),
         **flown.decisions,
     }
@@ -76,20 +77,26 @@ def write_loop(flown: Flown, out: Path) -> Figures | None:
     return figures
 
 
-def _run(flown: Flown, telemetry: Telemetry, out: Path) -> LoopRun:
+def _run(flown: Flown, telemetry: Telemetry, target: int, out: Path) -> LoopRun:
     scenario, config = realise(flown.scenario, flown.seed), flown.config
     boresight_B = unit_vector(config.boresight)
-    target = flown.loop.target or 1
     truth = read_records(out / "truth.jsonl")
     track = Track.of_target(telemetry, truth, target, START_NS / NANOSECONDS, scenario.camera.q_BC_xyzw)
-    begin_s = None
-    if flown.request_stamps_ns:
-        begin_s = (min(flown.request_stamps_ns) - START_NS) / NANOSECONDS + flown.latency_s
-    peer = fly_op_nav_point(scenario, _headings(flown, telemetry), boresight_B, float(telemetry.times_s[-1]))
+    last_s = float(telemetry.times_s[-1])
+    begin_s = _begin_s(flown, last_s)
+    peer = fly_op_nav_point(scenario, _headings(flown, telemetry), boresight_B, last_s)
     slew = scenario.camera.slew
     limits = Limits(float(np.radians(slew.max_rate_deg_s)), float(np.radians(slew.max_acceleration_deg_s2)))
     ours, theirs = (Course.along(each, track, boresight_B) for each in (telemetry, peer))
     return LoopRun(ours, theirs, track, boresight_B, begin_s, limits, flown.loop.in_view_fraction)
+
+
+def _begin_s(flown: Flown, last_s: float) -> float | None:
+    """Give when the first request took effect [s], or None where that was not before the last sample."""
+    if not flown.request_stamps_ns:
+        return None
+    begin_s = (min(flown.request_stamps_ns) - START_NS) / NANOSECONDS + flown.latency_s
+    return begin_s if begin_s <= last_s else None
 
 
 def _headings(flown: Flown, telemetry: Telemetry) -> list[Heading]:
