@@ -51,6 +51,8 @@ def judge(
     moving = moves(table, motion, config, frame.size)
     if not dark:
         moving &= ~are_surroundings(table.boxes_xywh_px, table.areas_px, frame.size)
+        # By day much looks like an object for a few frames: what is more likely gone than there goes soon.
+        moving &= table.log_odds >= 0
     still_frames = np.where(moving, 0, table.still_frames + 1)
     hits, needed, chances = _confirmation(table, config)
     was_confirmed = table.stages != ObjectState.TENTATIVE

@@ -13,13 +13,12 @@ from sparsematch_ros.tracking.table import TrackTable
 
 # An expected outline of which others leave less than this is hidden.
 _SHOWN_SHARE = 0.25
-# Log odds of existence under which nothing is reported under a dark sky: one in eight. By day, where much looks like an
-# object for a few frames, it is one in two.
+# Log odds of existence under which nothing is reported: one in eight.
 _DOUBTFUL = -2.0
 
 
 def describe_objects(
-    table: TrackTable, segments: Segments, frame: Frame, motion: EgoMotion, outlines: Outlines, dark: bool
+    table: TrackTable, segments: Segments, frame: Frame, motion: EgoMotion, outlines: Outlines
 ) -> tuple[SpaceObject, ...]:
     """Turn the table's rows into objects; masks are views of the segments' tensor, or the last ones while coasting."""
     centroids: FloatArray = table.states[:, :2]
@@ -27,7 +26,7 @@ def describe_objects(
     spread = table.velocity_covariances
     bearings = _bearings(table, frame, spread)
     existence = 1 / (1 + np.exp(-table.log_odds))
-    likely = table.log_odds >= (_DOUBTFUL if dark else 0.0)
+    likely = table.log_odds >= _DOUBTFUL
     masks, shown = _masks(table, segments, frame, outlines)
     described = (
         table.descriptors.abs().sum(dim=1).gt(0).tolist() if table.descriptors.shape[1] else [False] * len(table)

@@ -129,7 +129,7 @@ class Tracker:
         if not sky.dark:  # Under a dark sky everything is born when it is first seen.
             table = _seen_before(table, segments, matches, expectations)
         self._outlines.learn(table, segments, np.flatnonzero(crowded))
-        objects = describe_objects(table, segments, frame, motion, self._outlines, sky.dark)
+        objects = describe_objects(table, segments, frame, motion, self._outlines)
         self._table = table.take(table.stages != ObjectState.LOST)
         self._resting.learn(sky, expectations.resting_px, frame.size)
         return objects
