@@ -10,6 +10,8 @@ from sparsematch_ros.data import NANOSECONDS
 from sparsematch_ros.pointing.conventions import quaternion
 
 FloatArray = NDArray[np.float64]
+# Stamp [ns] and quaternion `(4,)`.
+Sample = tuple[int, FloatArray]
 
 
 def attitude_at(
@@ -27,10 +29,7 @@ def attitude_at(
         The quaternion x, y, z, w, or None where the samples do not tell.
 
     """
-    samples = sorted(dict(zip(stamps_ns, quaternions_xyzw)).items(), key=lambda sample: sample[0])
-    near = [(stamp, q) for stamp, q in samples if abs(stamp - stamp_ns) <= max_age_s * NANOSECONDS]
-    before = [sample for sample in near if sample[0] <= stamp_ns]
-    after = [sample for sample in near if sample[0] > stamp_ns]
+    before, after = _around(stamp_ns, stamps_ns, quaternions_xyzw, max_age_s)
     if not before:
         return None
     if before[-1][0] == stamp_ns or (not after and len(before) == 1):
@@ -54,10 +53,8 @@ def rate_at(
         The rate, or None where there are no two samples that tell.
 
     """
-    samples = sorted(dict(zip(stamps_ns, quaternions_xyzw)).items(), key=lambda sample: sample[0])
-    near = [(stamp, q) for stamp, q in samples if abs(stamp - stamp_ns) <= max_age_s * NANOSECONDS]
-    before = [sample for sample in near if sample[0] <= stamp_ns]
-    pair = [*before[-2:], *near[len(before) : len(before) + 1]][-2:]
+    before, after = _around(stamp_ns, stamps_ns, quaternions_xyzw, max_age_s)
+    pair = [*before[-2:], *after[:1]][-2:]
     if not before or len(pair) < 2:
         return None
     (first_ns, first), (second_ns, second) = pair
@@ -65,7 +62,17 @@ def rate_at(
     return np.asarray(turn.as_rotvec() / ((second_ns - first_ns) / NANOSECONDS))
 
 
-def _turned(stamp_ns: int, pair: list[tuple[int, FloatArray]]) -> FloatArray:
+def _around(
+    stamp_ns: int, stamps_ns: list[int], quaternions_xyzw: list[FloatArray], max_age_s: float
+) -> tuple[list[Sample], list[Sample]]:
+    """Give the samples up to a time and those after it, in order, of those that are near enough."""
+    samples = sorted(dict(zip(stamps_ns, quaternions_xyzw)).items(), key=lambda sample: sample[0])
+    near = [sample for sample in samples if abs(sample[0] - stamp_ns) <= max_age_s * NANOSECONDS]
+    number = sum(stamp <= stamp_ns for stamp, _ in near)
+    return near[:number], near[number:]
+
+
+def _turned(stamp_ns: int, pair: list[Sample]) -> FloatArray:
     (first_ns, first), (second_ns, second) = pair
     share = (stamp_ns - first_ns) / (second_ns - first_ns)
     if share <= 1.0:
