@@ -34,8 +34,8 @@ class ModelConfig(Checked):
 
 
 @dataclass(frozen=True)
-class EgoMotionConfig(Checked):
-    """The background's motion between frames."""
+class BackgroundConfig(Checked):
+    """The motion of stars and ground between frames."""
 
     telemetry: bool = setting(True, "use the camera's attitude where a frame carries it, with intrinsics")
     max_features: int = setting(400, "corners followed between frames", minimum=8, maximum=5000)
@@ -47,9 +47,6 @@ class EgoMotionConfig(Checked):
     star_search_px: float = setting(
         40.0, "how far a star may move between frames beyond what is expected", "px", minimum=1.0, maximum=500.0
     )
-    flow_size: int = setting(
-        320, "longest side of the raster on which residual motion is computed", "px", minimum=64, maximum=1024
-    )
 
 
 @dataclass(frozen=True)
@@ -58,49 +55,25 @@ class SegmentationConfig(Checked):
 
     mode: str = setting(
         "adaptive",
-        "adaptive: prompts go where something is expected, moves or is bright; full_grid: "
+        "adaptive: prompts go where something is tracked or detected; full_grid: "
         "SAM's own automatic generator on every frame",
         choices=("adaptive", "full_grid"),
     )
     prompt_budget: int = setting(8, "most prompts in one frame", minimum=0, maximum=4096)
-    sweep_points_per_side: int = setting(
-        8, "side of the sparse grid that is swept over several frames; 0: none", minimum=0, maximum=64
-    )
-    sweep_prompts: int = setting(
-        1, "points of the sweep asked in one frame, the most textured places first", minimum=0, maximum=1024
-    )
     survey_points_per_side: int = setting(
-        16, "side of the full grid of a survey, which looks at everything; 0: no surveys", minimum=0, maximum=128
+        16, "side of the full grid of a survey, which looks at everything on demand", minimum=1, maximum=128
     )
-    survey_first_frame: bool = setting(True, "survey the first frame")
-    survey_period_s: float = setting(
-        0.0, "time between surveys; 0: on the first frame and on demand alone", "s", minimum=0.0, maximum=1e6
-    )
-    bright_threshold: float = setting(
-        0.05, "brightness above a dark sky that asks for a prompt, 1 = white", minimum=0.0, maximum=1.0
-    )
-    motion_threshold_px: float = setting(
-        0.7,
-        "residual motion between frames that asks for a prompt, beside the background's own scatter",
-        "px",
-        minimum=0.05,
-        maximum=50.0,
-    )
-    min_region_px: float = setting(
-        80.0, "smallest moving or bright region that is given to SAM", "px^2", minimum=1.0, maximum=1e6
-    )
-    point_sources: bool = setting(True, "detect objects of a few pixels against a dark sky without SAM")
+    point_sources: bool = setting(True, "detect objects of a few pixels against the sky without SAM")
     point_source_snr: float = setting(
         5.0, "signal to noise from which a point source counts", minimum=2.0, maximum=100.0
     )
-    point_source_max_px: float = setting(10.0, "largest extent of a point source", "px", minimum=2.0, maximum=64.0)
     points_per_side: int = setting(32, "full_grid: points along a side", minimum=1, maximum=128)
     points_per_batch: int = setting(
         0, "prompts a decoder call; 0: as many as memory holds on a GPU, 8 on a CPU", minimum=0, maximum=4096
     )
-    pred_iou_thresh: float = setting(0.88, "full_grid and sweep: least predicted IoU", minimum=0.0, maximum=1.0)
+    pred_iou_thresh: float = setting(0.88, "full_grid and surveys: least predicted IoU", minimum=0.0, maximum=1.0)
     stability_score_thresh: float = setting(
-        0.95, "full_grid and sweep: least stability score", minimum=0.0, maximum=1.0
+        0.95, "full_grid and surveys: least stability score", minimum=0.0, maximum=1.0
     )
     stability_score_offset: float = setting(
         1.0, "shift of the mask threshold for the stability score", minimum=0.0, maximum=10.0
@@ -120,7 +93,7 @@ class SegmentationConfig(Checked):
         0, "full_grid: holes and islands under this are removed", "px^2", minimum=0, maximum=10**7
     )
     targeted_iou_thresh: float = setting(
-        0.6, "least predicted IoU of a mask asked for at an expected, moving or bright place", minimum=0.0, maximum=1.0
+        0.6, "least predicted IoU of a mask of a prompt with a box", minimum=0.0, maximum=1.0
     )
     max_area_fraction: float = setting(
         0.7, "masks over this share of the image are background", minimum=0.01, maximum=1.0
@@ -166,35 +139,12 @@ class DescriptionConfig(Checked):
 
 
 @dataclass(frozen=True)
-class MatchingConfig(Checked):
-    """Segment to segment between consecutive frames."""
-
-    min_cosine: float = setting(0.5, "least cosine of a match", minimum=-1.0, maximum=1.0)
-    max_speed_px_s: float = setting(
-        600.0, "fastest motion against the background between two frames", "px/s", minimum=1.0, maximum=1e5
-    )
-    max_step_px: float = setting(
-        80.0, "farthest motion against the background between two frames", "px", minimum=1.0, maximum=1e4
-    )
-    max_flux_ratio: float = setting(3.0, "largest ratio of the fluxes of two point sources", minimum=1.0, maximum=100.0)
-    max_area_ratio: float = setting(2.0, "largest ratio of the two areas", minimum=1.0, maximum=100.0)
-    appearance_weight: float = setting(1.0, "weight of 1 - cosine in the cost", minimum=0.0, maximum=100.0)
-    position_weight: float = setting(
-        1.0, "weight of the distance to the expected place, in units of the gate", minimum=0.0, maximum=100.0
-    )
-    overlap_weight: float = setting(1.0, "weight of 1 - IoU of the moved boxes", minimum=0.0, maximum=100.0)
-
-
-@dataclass(frozen=True)
 class TrackingConfig(Checked):
     """Identity and velocity over time."""
 
-    confirm_hits: int = setting(
-        3, "frames in which an object must be seen before it is confirmed", minimum=2, maximum=50
+    false_confirmations_per_hour: float = setting(
+        0.1, "false objects that may be confirmed in an hour of frames", "1/h", minimum=1e-6, maximum=1e4
     )
-    confirm_window: int = setting(4, "frames within which confirm_hits must fall", minimum=2, maximum=100)
-    confirm_hits_point: int = setting(5, "confirm_hits of a point source", minimum=2, maximum=50)
-    confirm_window_point: int = setting(6, "confirm_window of a point source", minimum=2, maximum=100)
     max_coast_s: float = setting(
         1.5, "how long an unseen confirmed object is predicted before it is lost", "s", minimum=0.0, maximum=600.0
     )
@@ -210,24 +160,17 @@ class TrackingConfig(Checked):
     )
     reidentify_cosine: float = setting(0.85, "least cosine of the descriptors for that", minimum=-1.0, maximum=1.0)
     acceleration_px_s2: float = setting(
-        0.9, "standard deviation of an object's own acceleration", "px/s^2", minimum=0.0, maximum=1e4
+        0.9, "typical acceleration of an object's centroid (standard deviation)", "px/s^2", minimum=0.0, maximum=1e4
     )
-    gate_sigma: float = setting(4.0, "innovation gate", "standard deviations", minimum=1.0, maximum=20.0)
+    max_speed_px_s: float = setting(
+        600.0, "fastest motion against the background between two frames", "px/s", minimum=1.0, maximum=1e5
+    )
+    max_step_px: float = setting(
+        80.0, "farthest motion against the background between two frames", "px", minimum=1.0, maximum=1e4
+    )
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)
     moving_false_alarm: float = setting(
         1e-3, "chance that a resting object passes the test for motion", minimum=1e-9, maximum=0.5
-    )
-    moving_share: float = setting(
-        0.3,
-        "share of an object's pixels that motion must explain better than rest, where the scene has texture",
-        minimum=0.0,
-        maximum=1.0,
-    )
-    retire_after: int = setting(
-        8,
-        "frames without motion after which an object is dropped, unless it is a resolved one under a dark sky",
-        minimum=2,
-        maximum=10000,
     )
     max_objects: int = setting(256, "most objects followed at once", minimum=1, maximum=10000)
 
@@ -335,9 +278,8 @@ class Config:
     """All settings of the line, one group a stage."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    egomotion: EgoMotionConfig = field(default_factory=EgoMotionConfig)
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     description: DescriptionConfig = field(default_factory=DescriptionConfig)
-    matching: MatchingConfig = field(default_factory=MatchingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     pointing: PointingConfig = field(default_factory=PointingConfig)

@@ -9,52 +9,44 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from sparsematch_ros.background.estimator import BackgroundEstimator, View
+from sparsematch_ros.background.layers import Background
+from sparsematch_ros.background.stars import Stars
+from sparsematch_ros.background.static_sources import StaticBackground
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import (
     NANOSECONDS,
     Descriptors,
-    EgoMotion,
-    Expectations,
     Frame,
     FrameResult,
-    Matches,
     ObjectState,
-    Segments,
     SpaceObject,
+    TrackPredictions,
 )
 from sparsematch_ros.description.dinov2 import Dinov2Features
-from sparsematch_ros.description.pooling import Region, cosine_matrix, pool_features, pool_parts
+from sparsematch_ros.description.pooling import Region, pool_features, pool_parts
 from sparsematch_ros.description.publishing import reduce_descriptors
 from sparsematch_ros.description.region import region_around
-from sparsematch_ros.egomotion.changed_camera import motion_across_cameras
-from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
+from sparsematch_ros.detection.detector import Detections, Detector
 from sparsematch_ros.errors import BadFrameError
-from sparsematch_ros.matching.registration import outlined, with_registration
-from sparsematch_ros.matching.segments import match_segments, no_matches
 from sparsematch_ros.models import Models, load_models
 from sparsematch_ros.segmentation.full_grid import FullGridSegmenter
 from sparsematch_ros.segmentation.segmenter import AdaptiveSegmenter, Segmentation, Segmenter
-from sparsematch_ros.sky import Sky, survey_sky
+from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.tracking.tracker import Tracker
 
 _LEAST_SIDE_PX = 16
-# Stars for the background and candidates for objects: the brightest of both.
-_MOST_SOURCES = 500
 
 
 @dataclass(frozen=True, eq=False)
 class _Past:
-    """What is kept of the previous frame; `motion` is that from which the next one is expected."""
+    """What is kept of the previous frame."""
 
-    frame: Frame
-    sky: Sky
-    motion: EgoMotion
+    view: View
+    background: Background
     segments: Segments
-    descriptors: Descriptors
     objects: tuple[SpaceObject, ...]
-    picture: NDArray[np.uint8] | None
 
 
 class Pipeline:
@@ -80,8 +72,10 @@ class Pipeline:
             if config.segmentation.mode == "adaptive"
             else FullGridSegmenter(loaded.sam, config.segmentation)
         )
-        self._egomotion = EgoMotionEstimator(config.egomotion)
-        self._tracker = Tracker(config.tracking, config.matching)
+        self._detector = Detector(config.segmentation)
+        self._background = BackgroundEstimator(config.background)
+        self._static = StaticBackground()
+        self._tracker = Tracker(config.tracking)
         self._past: _Past | None = None
         self.device = str(loaded.sam.device)
         self._wait = wait_for_device and loaded.sam.device.type == "cuda"
@@ -89,6 +83,9 @@ class Pipeline:
     def reset(self) -> None:
         """Forget all frames and objects; the models stay."""
         self._past = None
+        self._detector.reset()
+        self._background.reset()
+        self._static = StaticBackground()
         self._tracker.reset()
         self._segmenter.reset()
 
@@ -97,7 +94,7 @@ class Pipeline:
         self._segmenter.request_survey()
 
     def process(self, frame: Frame) -> FrameResult:
-        """Take in the next frame.
+        """Process the next frame.
 
         An image of another size than the one before starts anew, as `reset` does; the objects that end there come once
         more as lost, as they were last: in the pixels of the old size, without mask and bearing. After a gap longer
@@ -105,42 +102,42 @@ class Pipeline:
         from one frame to the next the background's motion between the two comes from the pixels alone.
 
         Raises:
-            BadFrameError: a stamp that repeats or goes back, an image too small, an attitude that is none; the frame is
-                left out.
+            BadFrameError: a stamp that repeats or goes back, an image too small, an attitude that is not a unit
+                quaternion; the frame is left out.
 
         """
         self._check(frame)
         ended = self._end_other_size(frame)
         past, seconds = self._past, dict[str, float]()
-        with self._timed(seconds, "sky"):
-            sky = survey_sky(frame.gray, self.config.segmentation, _MOST_SOURCES)
-        with self._timed(seconds, "egomotion"):
-            changed = past is not None and _intrinsics_differ(past.frame, frame)
-            motion = self._estimate_motion(past, frame, sky, changed)
-            expectations = self._tracker.expect(motion)
+        with self._timed(seconds, "detection"):
+            measured = self._detector.measure(frame)
+        with self._timed(seconds, "background"):
+            view = _view(frame, measured, self.config.background.max_stars)
+            background = self._estimate_background(past, view)
+            predictions = self._tracker.predict(background)
+        with self._timed(seconds, "detection"):
+            detections = self._detector.detect(measured, background, past.view.objects if past else None)
+            movers = self._movers(detections, background, predictions, frame.size)
         with self._timed(seconds, "segmentation"):
-            segmentation = self._segmenter.segment(frame, motion, sky, expectations)
+            sources = detections.sources.take(movers)
+            segmentation = self._segmenter.segment(frame, detections.regions, sources, predictions)
         with self._timed(seconds, "description"):
             descriptors = self._describe(frame, segmentation)
-        with self._timed(seconds, "matching"):
-            matches = self._match(past, segmentation.segments, descriptors, motion, expectations)
-            picture = outlined(frame.gray, sky.level) if sky.dark and segmentation.segments.mask_count else None
-            if past is not None and past.picture is not None and picture is not None and len(matches):
-                parts = past.segments, segmentation.segments
-                matches = with_registration(matches, parts, (past.picture, picture), motion)
         with self._timed(seconds, "tracking"):
-            objects = self._tracker.step(frame, sky, segmentation.segments, descriptors, matches, expectations)
+            previous = past.segments if past else None
+            objects, matches = self._tracker.step(
+                frame, background, segmentation.segments, descriptors, predictions, previous
+            )
             objects = reduce_descriptors(objects, self.config.description.publish_dimensions)
-        # A zoom does not go on as a turn does.
-        usual = EgoMotion() if changed else motion
-        self._past = _Past(frame, sky, usual, segmentation.segments, descriptors, objects, picture)
+        view = replace(view, objects=self._tracker.moving_masks(segmentation.segments, frame.size))
+        self._past = _Past(view, background, segmentation.segments, objects)
         return FrameResult(
             frame=frame,
-            previous_stamp_ns=past.frame.stamp_ns if past else None,
-            motion=motion,
+            previous_stamp_ns=past.view.frame.stamp_ns if past else None,
+            background=background,
             prompts=segmentation.prompts,
             segments=segmentation.segments,
-            previous_segments=past.segments if past else None,
+            previous_segments=previous,
             matches=matches,
             objects=ended + objects,
             seconds=seconds,
@@ -151,29 +148,38 @@ class Pipeline:
         if min(frame.size) < _LEAST_SIDE_PX:
             raise BadFrameError(f"image of {frame.size[1]}x{frame.size[0]} px: at least {_LEAST_SIDE_PX} px a side")
         if frame.q_NC_xyzw is not None and not 0.9 < np.linalg.norm(frame.q_NC_xyzw) < 1.1:  # NaN fails too.
-            raise BadFrameError(f"attitude {frame.q_NC_xyzw} is no unit quaternion")
-        if self._past is not None and frame.stamp_ns <= self._past.frame.stamp_ns:
-            behind = (self._past.frame.stamp_ns - frame.stamp_ns) / NANOSECONDS
+            raise BadFrameError(f"attitude {frame.q_NC_xyzw} is not a unit quaternion")
+        if self._past is not None and frame.stamp_ns <= self._past.view.frame.stamp_ns:
+            behind = (self._past.view.frame.stamp_ns - frame.stamp_ns) / NANOSECONDS
             what = "repeats" if behind == 0 else f"goes back by {behind:.6f} s"
             raise BadFrameError(f"stamp {frame.stamp_s:.6f} s {what}: stamps must grow")
 
     def _end_other_size(self, frame: Frame) -> tuple[SpaceObject, ...]:
-        """Start anew where the size has changed; give the objects that end with it."""
+        """Start anew where the size has changed; return the objects that end with it."""
         past = self._past
-        if past is None or past.frame.size == frame.size:
+        if past is None or past.view.frame.size == frame.size:
             return ()
         self.reset()
         return tuple(_ended(item) for item in past.objects if item.state != ObjectState.LOST)
 
-    def _estimate_motion(self, past: _Past | None, frame: Frame, sky: Sky, changed: bool) -> EgoMotion:
+    def _estimate_background(self, past: _Past | None, view: View) -> Background:
         if past is None:
-            return EgoMotion()
-        if frame.stamp_ns - past.frame.stamp_ns > self.config.tracking.max_gap_s * NANOSECONDS:
-            return EgoMotion(dt_s=(frame.stamp_ns - past.frame.stamp_ns) / NANOSECONDS, focal=past.motion.focal)
-        skies = (past.sky, sky)
-        if changed:
-            return motion_across_cameras(past.frame, frame, skies, past.motion, self.config.egomotion)
-        return self._egomotion.estimate(past.frame, frame, skies, past.motion)
+            return Background()
+        dt_s = (view.frame.stamp_ns - past.view.frame.stamp_ns) / NANOSECONDS
+        if dt_s > self.config.tracking.max_gap_s:
+            return Background(dt_s=dt_s, focal=past.background.focal)
+        return self._background.estimate(past.view, view, past.background)
+
+    def _movers(
+        self, detections: Detections, background: Background, predictions: TrackPredictions, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Find the point sources that are neither stars nor fixed on the detector, and bright enough or tracked."""
+        sources = detections.sources
+        claimed = self._tracker.claims(predictions, sources.points_px)
+        movers = self._static.movers(sources.points_px, sources.sigmas_px, background.stars, claimed, size)
+        bright = sources.snr >= self.config.segmentation.point_source_snr
+        alone = detections.regions.off(sources.points_px) & detections.bodies.off(sources.points_px)
+        return np.asarray(movers & alone & (bright | claimed) & self.config.segmentation.point_sources)
 
     def _describe(self, frame: Frame, segmentation: Segmentation) -> Descriptors:
         """Describe the segments from whichever network the settings name."""
@@ -191,19 +197,6 @@ class Pipeline:
             return None
         return region_around(segments, self.config.description.dinov2_input_size)
 
-    def _match(
-        self,
-        past: _Past | None,
-        segments: Segments,
-        descriptors: Descriptors,
-        motion: EgoMotion,
-        expectations: Expectations,
-    ) -> Matches:
-        if past is None or motion.dt_s > self.config.tracking.max_gap_s:
-            return no_matches()
-        cosines = cosine_matrix(past.descriptors, descriptors)
-        return match_segments(past.segments, segments, cosines, motion, expectations, self.config.matching)
-
     @contextmanager
     def _timed(self, seconds: dict[str, float], stage: str) -> Iterator[None]:
         """Add the duration of a stage; a GPU's work counts where the host waits for it."""
@@ -211,16 +204,23 @@ class Pipeline:
         yield
         if self._wait:
             torch.cuda.synchronize()
-        seconds[stage] = time.perf_counter() - start
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def _view(frame: Frame, measured: Detections, max_stars: int) -> View:
+    sources = measured.sources
+    return View(
+        frame=frame,
+        stars=Stars.of(sources.points_px, sources.sigmas_px, sources.snr, max_stars),
+        surroundings=measured.bodies.surroundings,
+        sky_share=float(measured.radiance.sky.mean()),
+        noise=measured.radiance.pixel_noise,
+    )
 
 
 def _ended(item: SpaceObject) -> SpaceObject:
-    """Give an object as lost, without what only holds in an image that shows it."""
+    """Mark an object as lost, without what only holds in an image that shows it."""
     return replace(
         item, state=ObjectState.LOST, mask=None, bearing=None, bearing_covariance=None, bearing_rate_rad_s=None,
         bearing_rate_covariance=None,
     )  # fmt: skip
-
-
-def _intrinsics_differ(before: Frame, after: Frame) -> bool:
-    return before.camera is not None and after.camera is not None and not after.camera.agrees_with(before.camera)

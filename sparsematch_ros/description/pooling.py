@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sparsematch_ros.data import Descriptors, FloatArray, IntArray, Segments
+from sparsematch_ros.data import Descriptors, FloatArray, IntArray
+from sparsematch_ros.segmentation.segments import Segments
 
 # Pixels of masks that are numbers at once: what bounds the memory that large images take.
 _PIXELS_AT_ONCE = 32_000_000

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparsematch_ros.data import FloatArray, Segments
+from sparsematch_ros.data import FloatArray
 from sparsematch_ros.description.pooling import Region
+from sparsematch_ros.segmentation.segments import Segments
 
 # A patch knows its surroundings: what is added on each side, of the longer side of the box around all segments.
 _MARGIN_SHARE = 0.2

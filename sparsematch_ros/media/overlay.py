@@ -21,10 +21,8 @@ PROMPT_COLOURS: dict[PromptReason, Colour] = {
     PromptReason.EXPECTED: (90, 230, 120),
     PromptReason.MOTION: (255, 140, 40),
     PromptReason.BRIGHT: (255, 225, 70),
-    PromptReason.SWEEP: (130, 175, 255),
     PromptReason.GRID: (190, 190, 190),
     PromptReason.POINT_SOURCE: (70, 230, 240),
-    PromptReason.TEXTURE: (200, 130, 255),
 }
 # An arrow shows the motion of one second, cut to these lengths [share of the image's width].
 SHORTEST_ARROW, LONGEST_ARROW = 0.025, 0.2
@@ -112,7 +110,7 @@ def _draw_status(canvas: Canvas, result: FrameResult) -> None:
     reported = sum(item.reported for item in result.objects)
     canvas.panel_top(
         f"frame {result.frame.index}   {_clock(result)}   reported {reported}   "
-        f"prompts {len(result.prompts)}   background {result.motion.method if result.motion.valid else 'unknown'}"
+        f"prompts {len(result.prompts)}   background {result.background.method if result.background.valid else 'unknown'}"
     )
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from sparsematch_ros.data import NANOSECONDS, FrameResult, PromptReason, Segments, SpaceObject
+from sparsematch_ros.data import NANOSECONDS, FrameResult, PromptReason, SpaceObject
 from sparsematch_ros.errors import SparsematchError
+from sparsematch_ros.segmentation.segments import Segments
 
 Record = dict[str, Any]
 Rle = dict[str, Any]

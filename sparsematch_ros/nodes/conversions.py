@@ -17,7 +17,6 @@ from sparsematch_ros.data import (
     AttitudeRequest,
     FrameResult,
     ObjectState,
-    Segments,
     SpaceObject,
 )
 from sparsematch_ros.media.images import stamp_ns
@@ -25,6 +24,7 @@ from sparsematch_ros.media.records import decode_mask, encode_mask
 from sparsematch_ros.msg import AttitudeRequest as AttitudeRequestMessage
 from sparsematch_ros.msg import AttitudeRequestStatus, SegmentMatch, SegmentMatchArray, SpaceObjectArray
 from sparsematch_ros.msg import SpaceObject as SpaceObjectMessage
+from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.pointing.decision import Answer
 
 FloatArray = NDArray[np.float64]
@@ -171,18 +171,19 @@ def matches_message(header: Header, result: FrameResult) -> SegmentMatchArray:
     message.previous_count = len(result.previous_segments) if result.previous_segments is not None else 0
     message.current_count = len(result.segments)
     message.matches = [_match_message(result, row) for row in range(len(result.matches))]
-    motion = result.motion
-    message.background_method, message.background_valid = motion.method, bool(motion.valid)
-    message.background_homography = np.ravel(motion.homography)
-    message.background_inliers = 0 if motion.method == "telemetry" else int(motion.inliers)
-    message.background_residual = float(motion.residual_px)
+    background = result.background
+    message.background_method, message.background_valid = background.method, background.valid
+    message.background_homography = np.ravel(background.homography)
+    if background.reference is not None:
+        message.background_inliers = background.reference.inliers
+        message.background_residual = background.reference.residual_px
     return message
 
 
 def _match_message(result: FrameResult, row: int) -> SegmentMatch:
     matches = result.matches
     previous, current = int(matches.previous[row]), int(matches.current[row])
-    message = SegmentMatch(previous_index=previous, current_index=current, dt=float(result.motion.dt_s))
+    message = SegmentMatch(previous_index=previous, current_index=current, dt=float(result.background.dt_s))
     if result.previous_segments is not None:
         _add_segment(message, "previous", result.previous_segments, previous)
     _add_segment(message, "current", result.segments, current)

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from rosbags.highlevel import AnyReader
 
-from sparsematch_ros.data import EgoMotion, Frame, FrameResult, Matches, Prompts, Segments
+from sparsematch_ros.background.layers import Background, Layer, LayerKind
+from sparsematch_ros.data import Frame, FrameResult, Matches
 from sparsematch_ros.media.images import stamp_ns
 from sparsematch_ros.nodes.conversions import object_from_message
+from sparsematch_ros.segmentation.prompts import Prompts
+from sparsematch_ros.segmentation.segments import Segments
 
 
 def read_topic(bag: Path, topic: str) -> Iterator[Any]:
@@ -39,7 +42,7 @@ def _result(index: int, objects: Any, pairs: Any) -> FrameResult:
     return FrameResult(
         frame=Frame(index, stamp_ns(objects.header.stamp), np.zeros((0, 0, 3), dtype=np.uint8)),
         previous_stamp_ns=previous_ns,
-        motion=_motion(pairs, previous_ns),
+        background=_background(pairs, previous_ns),
         prompts=Prompts(np.zeros((0, 2)), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.int64)),
         segments=_segments(pairs.current_count, pairs.matches, "current"),
         previous_segments=None if previous_ns is None else _segments(pairs.previous_count, pairs.matches, "previous"),
@@ -49,15 +52,16 @@ def _result(index: int, objects: Any, pairs: Any) -> FrameResult:
     )
 
 
-def _motion(pairs: Any, previous_ns: int | None) -> EgoMotion:
-    return EgoMotion(
-        homography=np.array(pairs.background_homography).reshape(3, 3),
-        method=pairs.background_method,
-        valid=bool(pairs.background_valid),
-        dt_s=0.0 if previous_ns is None else (stamp_ns(pairs.header.stamp) - previous_ns) / 1e9,
-        inliers=int(pairs.background_inliers),
-        residual_px=float(pairs.background_residual),
-    )
+def _background(pairs: Any, previous_ns: int | None) -> Background:
+    dt_s = 0.0 if previous_ns is None else (stamp_ns(pairs.header.stamp) - previous_ns) / 1e9
+    if not pairs.background_valid:
+        return Background(dt_s)
+    kind = LayerKind.GROUND if pairs.background_method == "ground" else LayerKind.STARS
+    layer = Layer(
+        kind, np.array(pairs.background_homography).reshape(3, 3), np.full((9, 9), np.nan),
+        int(pairs.background_inliers), float(pairs.background_residual),
+    )  # fmt: skip
+    return Background(dt_s, layer, method=pairs.background_method)
 
 
 def _segments(count: int, matches: Any, which: str) -> Segments:
@@ -72,6 +76,7 @@ def _segments(count: int, matches: Any, which: str) -> Segments:
         areas[row] = getattr(match, f"{which}_area")
     # What messages do not carry is one number a segment in every other field.
     unknown = {item.name: np.full(count, np.nan) for item in dataclasses.fields(Segments)}
+    unknown["covariances_px2"] = unknown["mobilities"] = np.full((count, 2, 2), np.nan)
     known = {
         "masks": torch.zeros((0, 0, 0), dtype=torch.bool), "boxes_xywh_px": boxes, "centroids_px": centroids,
         "areas_px": areas, "reasons": np.zeros(count, np.int64),
@@ -89,5 +94,4 @@ def _matches(matches: Any) -> Matches:
         displacement_px=np.array([match.displacement for match in matches], dtype=np.float64).reshape(count, 2),
         velocity_px_s=np.array([match.velocity for match in matches], dtype=np.float64).reshape(count, 2),
         velocity_covariance=np.array([m.velocity_covariance for m in matches], dtype=np.float64).reshape(count, 2, 2),
-        registered=np.zeros(count, dtype=bool),
     )

@@ -63,8 +63,8 @@ class PerceptionStatus:
             self.processed += 1
             self.without_camera_info += result.frame.camera is None
             self.without_attitude += result.frame.q_NC_xyzw is None
-            self.background_problems += bool(result.motion.problem)
-            self.last_background_problem = result.motion.problem or self.last_background_problem
+            self.background_problems += bool(result.background.problem)
+            self.last_background_problem = result.background.problem or self.last_background_problem
             self.seconds.update(result.seconds)
             self.total_s += took_s
             self.prompts += len(result.prompts)
@@ -104,9 +104,9 @@ def _last_values(result: FrameResult | None) -> dict[str, Any]:
     reasons = Counter(PromptReason(int(reason)).name.lower() for reason in result.prompts.reasons)
     return {
         "prompts": ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none",
-        "background_method": result.motion.method,
-        "background_valid": bool(result.motion.valid),
-        "background_disagreement_rad": f"{result.motion.disagreement_rad:.2e}",
+        "background_method": result.background.method,
+        "background_valid": bool(result.background.valid),
+        "background_disagreement_rad": f"{result.background.disagreement_rad:.2e}",
         "objects": len(result.objects),
         "confirmed": sum(item.state == ObjectState.CONFIRMED for item in result.objects),
         "reported": sum(item.reported for item in result.objects),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Expectations, Frame, PromptReason
-from sparsematch_ros.segmentation.assembly import MaskRows, assemble
+from sparsematch_ros.data import Frame, PromptReason, TrackPredictions
+from sparsematch_ros.detection.regions import Regions
+from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.generator import MaskGenerator
-from sparsematch_ros.segmentation.points import select_point_sources
-from sparsematch_ros.segmentation.proposers import grid_prompts
+from sparsematch_ros.segmentation.prompts import grid_prompts
 from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.segmentation.segmenter import Segmentation
-from sparsematch_ros.sky import Sky
+from sparsematch_ros.segmentation.segments import MaskRows, assemble
 
 
 class FullGridSegmenter:
@@ -23,13 +23,15 @@ class FullGridSegmenter:
         self.config = config
         self._generator = MaskGenerator(sam, config)
 
-    def segment(self, frame: Frame, motion: EgoMotion, sky: Sky, expectations: Expectations) -> Segmentation:
+    def segment(
+        self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions
+    ) -> Segmentation:
         """Find the segments of a frame."""
         found = self._generator.generate(frame.image)
         reasons = torch.full_like(found.scores, float(PromptReason.GRID))
-        rows = MaskRows(found.masks, found.scores, found.stability, reasons, torch.zeros_like(reasons).long())
-        points = select_point_sources(sky, expectations, frame.size, self.config)
-        segments, owners = assemble(rows, sky, points, motion)
+        none = torch.zeros_like(reasons).long()
+        rows = MaskRows(found.masks, found.scores, found.stability, reasons, none, none - 1)
+        segments, owners = assemble(rows, sources, regions)
         return Segmentation(segments, grid_prompts(found.prompts_px), (found.embedding,), owners)
 
     def request_survey(self) -> None:

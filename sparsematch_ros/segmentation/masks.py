@@ -14,7 +14,7 @@ _EDGE_PX = 4
 
 
 def mask_geometry(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give boxes, centroids and areas of masks `(M, H, W)` bool.
+    """Compute boxes, centroids and areas of masks `(M, H, W)` bool.
 
     Returns:
         Boxes `(M, 4)` left, top, width, height; centroids `(M, 2)`; areas `(M,)`; all float64 [px]. Empty masks give
@@ -32,8 +32,25 @@ def mask_geometry(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack([left, top, width, height], dim=1), centroids, areas
 
 
+def border_contacts(masks: Tensor) -> Tensor:
+    """Measure where masks `(M, H, W)` meet the image's border.
+
+    Returns:
+        `(M, 4, 2)` float64: for the left, right, top and bottom border the length of the contact and the place of its
+        middle along the border [px], zeros where there is none.
+
+    """
+    lines = (masks[:, :, 0], masks[:, :, -1], masks[:, 0], masks[:, -1])
+    contacts = []
+    for line in lines:
+        length = line.double().sum(dim=1)
+        place = line.double() @ torch.arange(line.shape[1], dtype=torch.float64, device=masks.device)
+        contacts.append(torch.stack([length, place / length.clamp(min=1)], dim=1))
+    return torch.stack(contacts, dim=1)
+
+
 def _span(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Give first index and extent of the occupied cells of each row `(M, L)`; zeros where none is."""
+    """Compute first index and extent of the occupied cells of each row `(M, L)`; zeros where none is."""
     filled = occupied.to(torch.uint8)
     any_cell = occupied.any(dim=1)
     first = filled.argmax(dim=1)
@@ -43,7 +60,7 @@ def _span(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masks_at(masks: Tensor, points_px: FloatArray) -> BoolArray:
-    """Say which masks `(M, H, W)` hold which points `(P, 2)`, `(P, M)` on the host; none holds a point outside."""
+    """Test which masks `(M, H, W)` hold which points `(P, 2)`, `(P, M)` on the host; none holds a point outside."""
     held = np.zeros((len(points_px), len(masks)), dtype=bool)
     x, y = np.rint(points_px).astype(np.int64).T
     inside = np.flatnonzero((x >= 0) & (y >= 0) & (x < masks.shape[2]) & (y < masks.shape[1]))
@@ -54,14 +71,14 @@ def masks_at(masks: Tensor, points_px: FloatArray) -> BoolArray:
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:
-    """Give the IoU `(K,)` of the masks at a raised and at a lowered threshold (as in SAM's automatic generator)."""
+    """Compute the IoU `(K,)` of the masks at a raised and at a lowered threshold (as SAM's automatic generator)."""
     high = (logits > offset).flatten(1).sum(dim=1).float()
     low = (logits > -offset).flatten(1).sum(dim=1).float()
     return high / low.clamp(min=1)
 
 
 def pairwise_overlap(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the IoU `(M, M)` of masks `(M, h, w)` and the share `(M, M)` of the row's mask inside the column's."""
+    """Compute the IoU `(M, M)` of masks `(M, h, w)` and the share `(M, M)` of the row's mask inside the column's."""
     flat = masks.flatten(1).float()
     common = flat @ flat.T
     areas = flat.sum(dim=1)
@@ -69,7 +86,9 @@ def pairwise_overlap(masks: Tensor) -> tuple[Tensor, Tensor]:
     return common / union.clamp(min=1), common / areas[:, None].clamp(min=1)
 
 
-def keep_strongest(masks: Tensor, ranks: Tensor, same_iou: float, part_share: float) -> Tensor:
+def keep_strongest(
+    masks: Tensor, ranks: Tensor, same_iou: float, part_share: float, whole: Tensor | None = None
+) -> Tensor:
     """Choose masks so that one thing gives one segment.
 
     Greedy in the order of `ranks` (highest first): a mask is dropped where it repeats a kept one, or is a part of it.
@@ -80,6 +99,7 @@ def keep_strongest(masks: Tensor, ranks: Tensor, same_iou: float, part_share: fl
         ranks: `(M,)` what goes first.
         same_iou: IoU from which two masks are the same.
         part_share: share of a mask inside a kept one from which it is its part.
+        whole: `(M,)` bool, masks that are no parts wherever they lie, such as an object before a larger one.
 
     Returns:
         `(K,)` int64 rows in the order of `ranks`.
@@ -89,7 +109,8 @@ def keep_strongest(masks: Tensor, ranks: Tensor, same_iou: float, part_share: fl
         return torch.zeros(0, dtype=torch.int64, device=masks.device)
     iou, share = pairwise_overlap(masks)
     order = torch.argsort(ranks, descending=True, stable=True)
-    conflict = ((iou > same_iou) | (share > part_share))[order][:, order].cpu()
+    part = share > part_share if whole is None else (share > part_share) & ~whole[:, None]
+    conflict = ((iou > same_iou) | part)[order][:, order].cpu()
     kept: list[int] = []
     for row in range(len(order)):  # Over a frame's few candidates, on one small matrix already on the host.
         if not conflict[row, kept].any():
@@ -97,8 +118,8 @@ def keep_strongest(masks: Tensor, ranks: Tensor, same_iou: float, part_share: fl
     return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
 
 
-def candidate_agreement(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """Give the IoU `(P, C)` of each candidate mask's box `(P, C, h, w)` with its prompt's box `(P, 4)`."""
+def box_agreement(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
+    """Compute the IoU `(P, C)` of each candidate mask's box `(P, C, h, w)` with its prompt's box `(P, 4)`."""
     boxes, _, _ = mask_geometry(masks.flatten(0, 1))
     low = boxes[:, :2].reshape(*masks.shape[:2], 2)
     high = (boxes[:, :2] + boxes[:, 2:]).reshape(*masks.shape[:2], 2)
@@ -108,29 +129,7 @@ def candidate_agreement(masks: Tensor, boxes_xyxy: Tensor) -> Tensor:
     return common / union.clamp(min=1e-6)
 
 
-def size_change(masks: Tensor, expected_px: FloatArray) -> Tensor:
-    """Give |log(area / expected)| `(P, C)` of candidates `(P, C, h, w)`; 0 where nothing is expected (NaN)."""
-    areas = masks.flatten(2).sum(dim=2).clamp(min=1).double()
-    expected = torch.as_tensor(expected_px, device=masks.device).clamp(min=1)
-    return (areas / expected[:, None]).log().abs().nan_to_num(0.0)
-
-
-def sharpen_against_sky(masks: Tensor, silhouettes: BoolArray) -> tuple[Tensor, Tensor]:
-    """Bring the edges of masks `(M, H, W)` to those of what is brighter than a dark sky, `(H, W)`.
-
-    SAM's masks come at a quarter of its input's resolution, several pixels of the image; against a dark sky brightness
-    marks the edge to a pixel. What SAM has well inside stays, such as faces in shadow.
-
-    Returns:
-        The masks, and the share `(M,)` of each that is bright.
-
-    """
-    lit = torch.from_numpy(silhouettes).to(masks.device)[None]
-    sharp = (lit & _grown(masks)) | ~_grown(~masks)
-    lit_area = (sharp & lit).flatten(1).sum(dim=1)
-    return sharp, lit_area / sharp.flatten(1).sum(dim=1).clamp(min=1)
-
-
-def _grown(masks: Tensor) -> Tensor:
-    grown = functional.max_pool2d(masks[:, None].float(), 2 * _EDGE_PX + 1, stride=1, padding=_EDGE_PX)
-    return grown[:, 0] > 0
+def grown(masks: Tensor, reach_px: int = _EDGE_PX) -> Tensor:
+    """Dilate masks `(M, H, W)` by so many pixels in every direction."""
+    wide = functional.max_pool2d(masks[:, None].float(), 2 * reach_px + 1, stride=1, padding=reach_px)
+    return wide[:, 0] > 0

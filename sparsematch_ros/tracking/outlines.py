@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsematch_ros.data import FloatArray, IntArray, Segments
+from sparsematch_ros.data import FloatArray
+from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.tracking.table import TrackTable
 
 Part = tuple[slice, slice]
@@ -21,24 +22,18 @@ class Outlines:
         """Remember nothing."""
         self._kept: dict[UUID, tuple[Tensor, FloatArray]] = {}
 
-    def learn(self, table: TrackTable, segments: Segments, crowded: IntArray) -> None:
-        """Keep the masks of the objects that were seen with one; forget those of objects that are gone.
-
-        Of the rows `crowded` `(K,)`, where others are near, what was known stays: little may show of them.
-        """
+    def learn(self, table: TrackTable, segments: Segments) -> None:
+        """Keep the masks of the objects that were seen with one; forget those of objects that are gone."""
         known = {table.uuid(row) for row in range(len(table))}
         self._kept = {identity: kept for identity, kept in self._kept.items() if identity in known}
-        hemmed = set(crowded.tolist())
         for row in np.flatnonzero((table.segment_rows >= 0) & (table.segment_rows < segments.mask_count)):
-            if row in hemmed and table.uuid(int(row)) in self._kept:
-                continue
             segment = int(table.segment_rows[row])
             left, top, width, height = segments.boxes_xywh_px[segment].astype(int)
             crop = segments.masks[segment, top : top + height, left : left + width].clone()
             self._kept[table.uuid(int(row))] = (crop, segments.centroids_px[segment] - (left, top))
 
     def at(self, identity: UUID, centroid_px: FloatArray, size: tuple[int, int]) -> tuple[Tensor, Part] | None:
-        """Give an object's last mask moved to a centroid; None where none is known or it lies outside.
+        """Draw an object's last mask moved to a centroid; None where none is known or it lies outside.
 
         Args:
             identity: of the object.

@@ -1,247 +1,253 @@
-"""Identity and velocity over time: birth, update, confirmation, coasting, death."""
+"""Identity and velocity over time: predict, update, existence, birth and death."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.special import expit
+from scipy.spatial import cKDTree
 from torch.nn import functional
 
-from sparsematch_ros.config import MatchingConfig, TrackingConfig
+from sparsematch_ros.background.layers import Background, LayerKind
+from sparsematch_ros.config import TrackingConfig
 from sparsematch_ros.data import (
+    NANOSECONDS,
     BoolArray,
     Descriptors,
-    EgoMotion,
-    Expectations,
     FloatArray,
     Frame,
     IntArray,
     Matches,
     ObjectState,
-    Segments,
     SpaceObject,
+    TrackPredictions,
 )
 from sparsematch_ros.description.pooling import cosine_matrix
-from sparsematch_ros.kinematics import apply_homography, predict_states
-from sparsematch_ros.sky import Sky
-from sparsematch_ros.tracking.association import assign_segments, held_in, mergers, parts_of_known
-from sparsematch_ros.tracking.crowding import are_crowded, are_more, with_free_flight
-from sparsematch_ros.tracking.judgement import HIDDEN_PATIENCE, are_surroundings, judge
-from sparsematch_ros.tracking.measurement import measured
+from sparsematch_ros.matching.association import Association, associate, place_errors
+from sparsematch_ros.matching.pairs import pair_matches
+from sparsematch_ros.segmentation.segments import Segments
+from sparsematch_ros.tracking.existence import BIRTH_LOG_ODDS, MOST_LOG_ODDS, Clutter
+from sparsematch_ros.tracking.fragments import are_fragments
+from sparsematch_ros.tracking.models import LAYERS, MOVING, ModelBank
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
 from sparsematch_ros.tracking.reidentification import LostObjects
-from sparsematch_ros.tracking.resting import RestingSources
 from sparsematch_ros.tracking.table import TrackTable
 
-# Log likelihood ratios of existence for an object that is seen 9 times in 10 among clutter seen 2 times in 10.
-_HIT = float(np.log(0.9 / 0.2))
-_MISS = float(np.log(0.1 / 0.8))
-_LOG_ODDS_LIMIT = 6.0
-# Weight of a new frame in descriptors and moving shares.
+# Weight of a new frame in descriptors.
 _SMOOTHING = 0.3
-# An object's anchor follows it by this share a frame.
-_ANCHOR_FOLLOWS = 0.05
+# Odds of existence under which a tentative object is given up.
+_HOPELESS = -4.0
+# What passes behind another object, or merges with it, is waited for this many times as long.
+_HIDDEN_PATIENCE = 3.0
+# An object claims the point sources within this many standard deviations of where it is predicted, and this far [px].
+_CLAIM_SIGMA, _CLAIM_LIMIT_PX = 4.0, 8.0
+# A resting object matters less than a moving one when prompts are short.
+_RESTING_PRIORITY = 0.5
+# Log likelihood ratio of motion for each unit of the share of a mask's pixels that no layer explains, about the share
+# that clutter reaches, and its bounds: of a smooth body few pixels show that it moves.
+_SHARE_WEIGHT, _SHARE_MIDDLE, _SHARE_BOUNDS = 20.0, 0.05, (-1.0, 3.0)
 
 
 class Tracker:
-    """Follows objects from frame to frame in the scene's own frame."""
+    """Follows objects from frame to frame against the background."""
 
-    def __init__(self, config: TrackingConfig, matching: MatchingConfig) -> None:
-        """Take the settings; a newborn's velocity is unknown up to the fastest that is matched, at three sigma."""
+    def __init__(self, config: TrackingConfig) -> None:
+        """Keep the settings; nothing is followed."""
         self.config = config
-        self._fastest = (matching.max_speed_px_s, matching.max_step_px)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self._table = TrackTable.empty(max(self.config.confirm_window, self.config.confirm_window_point))
-        self._resting = RestingSources()
+        self._table = TrackTable.empty()
+        self._predicted = self._table.bank
+        self._clutter = Clutter()
         self._outlines = Outlines()
         self._lost = LostObjects(self.config)
 
-    def expect(self, motion: EgoMotion) -> Expectations:
+    def predict(self, background: Background) -> TrackPredictions:
         """Predict all objects through the background's motion into the next frame."""
         table = self._table
-        states, covariances = predict_states(
-            table.states, table.covariances, motion.homography, motion.dt_s, self.config.acceleration_px_s2
+        self._predicted = table.bank.predicted(
+            background, table.mobilities, np.sqrt(table.areas_px), self.config.acceleration_px_s2
         )
+        states, covariances = self._predicted.mean()
+        before, _ = table.bank.mean()
         boxes = table.boxes_xywh_px.copy()
-        boxes[:, :2] += states[:, :2] - table.states[:, :2]
-        worth = expit(table.log_odds) * np.where(table.moving, 1.0, 0.5)
-        resting = self._resting.expected(motion)
-        return Expectations(
-            background=motion,
+        boxes[:, :2] += states[:, :2] - before[:, :2]
+        return TrackPredictions(
             states=states,
             covariances=covariances,
             boxes_xywh_px=boxes,
             areas_px=table.areas_px,
             segment_rows=table.segment_rows,
-            worth=worth,
+            priorities=_probability(table.log_odds) * np.where(table.moving, 1.0, _RESTING_PRIORITY),
+            believed=table.log_odds > 0,
             resolved=~table.point_source,
-            resting_px=resting,
-            resting_hits=self._resting.hits[: 0 if resting is None else None],
         )
 
     def step(
-        self,
-        frame: Frame,
-        sky: Sky,
-        segments: Segments,
-        descriptors: Descriptors,
-        matches: Matches,
-        expectations: Expectations,
-    ) -> tuple[SpaceObject, ...]:
+        self, frame: Frame, background: Background, segments: Segments, descriptors: Descriptors,
+        predictions: TrackPredictions, previous: Segments | None,
+    ) -> tuple[tuple[SpaceObject, ...], Matches]:  # fmt: skip
         """Take in a frame's segments.
 
         Args:
             frame: the image, for its stamp and intrinsics.
-            sky: its survey.
+            background: its motion.
             segments: its N segments.
             descriptors: theirs.
-            matches: pairs with the previous frame's segments.
-            expectations: what `expect` gave for this frame.
+            predictions: what `predict` returned for this frame.
+            previous: the segments of the frame before, or None on the first.
 
         Returns:
-            Every object alive, and those lost in this frame.
+            Every object alive, and those lost in this frame; and the pairs of segments that one object has in both.
 
         """
-        motion = expectations.background or EgoMotion()
         cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
-        gate, ages = self.config.gate_sigma, self._table.ages
-        merged, parts, covered = _overlaps(expectations, segments, sky.dark)
-        crowded = are_crowded(expectations) & sky.dark
-        if sky.dark:
-            merged |= are_more(self._table, expectations, segments)
-        assigned = assign_segments(expectations, segments, matches, cosines, gate, ages, merged)
-        if motion.dt_s > self.config.max_gap_s:
-            assigned[:] = -1  # Across such a gap nothing is what it was.
-        table = measured(self._table, self._predicted(expectations, motion), assigned, segments, matches, motion)
-        table = with_free_flight(
-            self._table, table, assigned, segments, crowded, motion, 2 * HIDDEN_PATIENCE * self.config.max_coast_s
-        )
-        hidden = covered & (assigned < 0)
-        table = _updated(table, assigned, hidden, segments, descriptors, frame.stamp_ns)
-        table = judge(table, motion, sky.dark, frame, expectations.fixed_px, self.config, hidden)
-        table = self._lost.step(table, self._table.stages, motion, frame.stamp_ns)
-        free = self._nobodys(table, segments, sky.dark, frame.size, parts)
-        table = table.join(self._births(free, segments, descriptors, frame.stamp_ns, motion.dt_s))
-        if not sky.dark:  # Under a dark sky everything is born when it is first seen.
-            table = _seen_before(table, segments, matches, expectations)
-        self._outlines.learn(table, segments, np.flatnonzero(crowded))
-        objects = describe_objects(table, segments, frame, motion, self._outlines)
+        point_sources = np.arange(len(segments)) >= segments.mask_count
+        found = self._associate(background, segments, predictions, cosines, point_sources, frame.size)
+        matches = pair_matches(previous, segments, predictions, found.segment_rows, cosines, background)
+        table = self._updated(predictions, found, segments, descriptors, frame.stamp_ns)
+        table = self._judged(table, found.hidden, background, frame)
+        table = self._lost.step(table, self._table.stages, background, frame.stamp_ns)
+        table = table.join(self._births(table, found, segments, descriptors, frame.stamp_ns, background.dt_s))
+        self._outlines.learn(table, segments)
+        objects = describe_objects(table, segments, frame, background, self._outlines)
         self._table = table.take(table.stages != ObjectState.LOST)
-        self._resting.learn(sky, expectations.resting_px, frame.size)
-        return objects
+        return objects, matches
 
-    def _predicted(self, expectations: Expectations, motion: EgoMotion) -> TrackTable:
-        return self._table.with_columns(
-            states=expectations.states,
-            covariances=expectations.covariances,
-            boxes_xywh_px=expectations.boxes_xywh_px,
-            segment_rows=np.full(len(self._table), -1, dtype=np.int64),
-            ages=self._table.ages + 1,
-            anchors_px=apply_homography(motion.homography, self._table.anchors_px),
+    def claims(self, predictions: TrackPredictions, points_px: FloatArray) -> BoolArray:
+        """Test which points `(S, 2)` lie where an object is predicted, within its error and a few pixels."""
+        claimed = np.zeros(len(points_px), dtype=bool)
+        if len(points_px) == 0 or len(predictions) == 0:
+            return claimed
+        spread = np.sqrt(predictions.covariances[:, [0, 1], [0, 1]].max(axis=1))
+        reach = np.minimum(_CLAIM_SIGMA * spread + 1.0, _CLAIM_LIMIT_PX)
+        for rows in cKDTree(points_px).query_ball_point(predictions.states[:, :2], reach):
+            claimed[rows] = True
+        return claimed
+
+    def moving_masks(self, segments: Segments, size: tuple[int, int]) -> BoolArray | None:
+        """Draw the objects `(H, W)` that are believed to move, which no layer of the background may rest on."""
+        rows = self._table.segment_rows[(self._table.bank.moving > 0.5) & (self._table.log_odds > 0)]
+        rows = rows[(rows >= 0) & (rows < segments.mask_count)]
+        if len(rows) == 0:
+            return None
+        return np.asarray(segments.masks[torch.as_tensor(rows, device=segments.masks.device)].any(dim=0).cpu().numpy())
+
+    def _associate(
+        self, background: Background, segments: Segments, predictions: TrackPredictions, cosines: FloatArray,
+        point_sources: BoolArray, size: tuple[int, int],
+    ) -> Association:  # fmt: skip
+        errors = place_errors(predictions, segments)
+        densities = self._predicted.log_densities(segments.centroids_px, errors)
+        if background.dt_s > self.config.max_gap_s:
+            densities[:] = -np.inf  # Across such a gap nothing is what it was.
+        believed = self._table.point_source[predictions.believed]
+        known = np.array([(~believed).sum(), believed.sum()])
+        self._clutter.count(np.array([(~point_sources).sum(), point_sources.sum()]), known)
+        clutter = self._clutter.log_densities(point_sources, size)
+        return associate(predictions, segments, densities, cosines, self._table.fluxes, clutter)
+
+    def _updated(
+        self, predictions: TrackPredictions, found: Association, segments: Segments, descriptors: Descriptors,
+        stamp_ns: int,
+    ) -> TrackTable:  # fmt: skip
+        """Correct what was seen, and take over what it looks like now."""
+        table, assigned = self._table, found.segment_rows
+        seen = np.flatnonzero(assigned >= 0)
+        rows = assigned[seen]
+        extra = _motion_evidence(segments.moving_shares[rows])
+        errors = place_errors(predictions, segments)[seen, rows]
+        bank = self._predicted.updated(seen, segments.centroids_px[rows], errors, extra)
+        columns = {name: getattr(table, name).copy() for name in ("areas_px", "fluxes", "mobilities", "last_seen_ns")}
+        columns["areas_px"][seen], columns["fluxes"][seen] = segments.areas_px[rows], segments.fluxes[rows]
+        columns["mobilities"][seen], columns["last_seen_ns"][seen] = segments.mobilities[rows], stamp_ns
+        boxes, point_source = predictions.boxes_xywh_px.copy(), table.point_source.copy()
+        boxes[seen], point_source[seen] = segments.boxes_xywh_px[rows], rows >= segments.mask_count
+        table = table.with_columns(
+            **columns,
+            bank=bank,
+            boxes_xywh_px=boxes,
+            point_source=point_source,
+            segment_rows=assigned,
+            log_odds=table.log_odds + found.log_ratios,
+            ages=table.ages + 1,
         )
+        return _blended(table, seen, rows, descriptors)
 
-    def _nobodys(
-        self, table: TrackTable, segments: Segments, dark: bool, size: tuple[int, int], parts: BoolArray
-    ) -> IntArray:
-        """Choose the segments that are nobody's nor `parts` `(N,)` of somebody, and worth an object, the surest first.
+    def _judged(self, table: TrackTable, hidden: BoolArray, background: Background, frame: Frame) -> TrackTable:
+        """Decide each object's state and whether it moves."""
+        config = self.config
+        moving = self._moving(table, background)
+        seen = table.segment_rows >= 0
+        needed = self._clutter.confirmation_log_odds(background.dt_s, config.false_confirmations_per_hour)
+        proven = seen & ~are_fragments(table) & (table.log_odds >= needed[table.point_source.astype(np.int64)])
+        confirmed = (table.stages != ObjectState.TENTATIVE) | proven
+        stages = np.where(confirmed, int(ObjectState.CONFIRMED), int(ObjectState.TENTATIVE))
+        stages = np.where(confirmed & ~seen, int(ObjectState.COASTING), stages)
+        unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
+        patience_s = config.max_coast_s * np.where(hidden, _HIDDEN_PATIENCE, 1.0)
+        gone = np.where(confirmed, unseen_s > patience_s, table.log_odds < _HOPELESS)
+        gone |= background.dt_s > config.max_gap_s
+        centroids = table.bank.mean()[0][:, :2]
+        outside = ((centroids < 0) | (centroids > np.array(frame.size)[::-1] - 1)).any(axis=1)
+        stages = np.where(gone | (outside & ~seen), int(ObjectState.LOST), stages)
+        odds = np.where(confirmed, np.minimum(table.log_odds, MOST_LOG_ODDS), table.log_odds)
+        return table.with_columns(stages=stages, moving=moving, log_odds=odds)
 
-        Under a dark sky all are. Elsewhere a segment must move against its surroundings, and one that spans the image
-        from border to border is surroundings itself.
-        """
-        free = ~parts
-        free[table.segment_rows[table.segment_rows >= 0]] = False
-        if not dark:
-            free &= segments.moving_shares > self.config.moving_share
-            free &= ~are_surroundings(segments.boxes_xywh_px, segments.areas_px, size)
-        room = max(0, self.config.max_objects - int((table.stages != ObjectState.LOST).sum()))
-        rows = np.flatnonzero(free)
-        return rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
+    def _moving(self, table: TrackTable, background: Background) -> BoolArray:
+        """Decide which objects `(T,)` move: surely and fast enough; once moving, more likely than not will do."""
+        if not background.valid:
+            return table.moving
+        chance = table.bank.moving
+        speeds = np.linalg.norm(table.bank.mean(MOVING)[0][:, 2:], axis=1)
+        ease = np.where(table.moving, 0.5, 1.0)
+        sure = chance > np.where(table.moving, 0.5, 1 - self.config.moving_false_alarm)
+        return np.asarray(sure & (speeds > self.config.moving_speed_px_s * ease))
 
     def _births(
-        self, rows: IntArray, segments: Segments, descriptors: Descriptors, stamp_ns: int, dt_s: float
-    ) -> TrackTable:
-        """Start an object for each of some segments."""
-        per_second, per_step = self._fastest
+        self, table: TrackTable, found: Association, segments: Segments, descriptors: Descriptors, stamp_ns: int,
+        dt_s: float,
+    ) -> TrackTable:  # fmt: skip
+        """Start an object for each segment that belongs to none."""
+        free = ~found.fragments
+        free[table.segment_rows[table.segment_rows >= 0]] = False
+        room = max(0, self.config.max_objects - int((table.stages != ObjectState.LOST).sum()))
+        rows = np.flatnonzero(free)
+        rows = rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
         # The interval to the next frame is taken to be that before this one, unless that was a gap.
-        limited = 0 < dt_s <= self.config.max_gap_s
-        speed_sigma = min(per_second, per_step / dt_s if limited else per_second) / 3
-        covariances = np.zeros((len(rows), 4, 4))
-        covariances[:, [0, 1], [0, 1]] = segments.centroid_sigma_px[rows, None] ** 2
-        covariances[:, [2, 3], [2, 3]] = speed_sigma**2
-        index = torch.as_tensor(rows, device=descriptors.vectors.device)
-        newborn = TrackTable.born(
-            segments.centroids_px[rows], covariances, segments.boxes_xywh_px[rows], segments.areas_px[rows], rows,
-            self._table.recent.shape[1], stamp_ns, descriptors.vectors[index],
+        config = self.config
+        limited = 0 < dt_s <= config.max_gap_s
+        fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if limited else config.max_speed_px_s)
+        bank = ModelBank.born(segments.centroids_px[rows], segments.covariances_px2[rows], fastest / 3)
+        return self._table.born(
+            bank, BIRTH_LOG_ODDS, stamp_ns,
+            boxes_xywh_px=segments.boxes_xywh_px[rows], areas_px=segments.areas_px[rows], fluxes=segments.fluxes[rows],
+            mobilities=segments.mobilities[rows], segment_rows=rows, point_source=rows >= segments.mask_count,
+            descriptors=descriptors.vectors[torch.as_tensor(rows, device=descriptors.vectors.device)],
         )  # fmt: skip
-        return newborn.with_columns(
-            moving_shares=segments.moving_shares[rows], point_source=rows >= segments.mask_count
-        )
 
 
-def _updated(
-    table: TrackTable, assigned: IntArray, hidden: BoolArray, segments: Segments, descriptors: Descriptors,
-    stamp_ns: int,
-) -> TrackTable:  # fmt: skip
-    """Take over what objects that were seen look like now, and count who was seen.
+def _probability(log_odds: FloatArray) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
 
-    That an object is not seen where another hides it says nothing against it.
+
+def _motion_evidence(shares: FloatArray) -> FloatArray:
+    """Compute log likelihoods `(K, M)` of the models from the share `(K,)` of pixels that no layer explains.
+
+    What rests in a layer agrees with it pixel by pixel; what moves does not.
     """
-    seen = np.flatnonzero(assigned >= 0)
-    rows = assigned[seen]
-    changing = ("boxes_xywh_px", "areas_px", "moving_shares", "last_seen_ns", "point_source")
-    columns: dict[str, FloatArray] = {name: getattr(table, name).copy() for name in changing}
-    columns["boxes_xywh_px"][seen] = segments.boxes_xywh_px[rows]
-    columns["areas_px"][seen] = segments.areas_px[rows]
-    columns["moving_shares"][seen] = _smoothed(table.moving_shares[seen], segments.moving_shares[rows])
-    columns["last_seen_ns"][seen] = stamp_ns
-    columns["point_source"][seen] = rows >= segments.mask_count
-    step = np.where(assigned >= 0, _HIT, np.where(hidden, 0.0, _MISS))
-    return table.with_columns(
-        **columns,
-        anchors_px=table.anchors_px + _ANCHOR_FOLLOWS * (table.states[:, :2] - table.anchors_px),
-        segment_rows=assigned,
-        log_odds=np.clip(table.log_odds + step, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT),
-        recent=np.concatenate([(assigned >= 0)[:, None], table.recent[:, :-1]], axis=1),
-        descriptors=_blended(table, seen, rows, descriptors).descriptors,
-    )
-
-
-def _overlaps(expectations: Expectations, segments: Segments, dark: bool) -> tuple[BoolArray, BoolArray, BoolArray]:
-    """Say which segments are several objects, `(T, N)`, which are parts of one, `(N,)`, and who is covered, `(T,)`.
-
-    Under a dark sky alone: elsewhere the ground is a segment too, and holds everything.
-    """
-    count, number = len(expectations), len(segments)
-    if not dark:
-        return np.zeros((count, number), dtype=bool), np.zeros(number, dtype=bool), np.zeros(count, dtype=bool)
-    held = held_in(expectations, segments)
-    covered = np.asarray(held.any(axis=1))
-    return mergers(expectations, segments, held), parts_of_known(expectations, segments, held), covered
-
-
-def _seen_before(table: TrackTable, segments: Segments, matches: Matches, expectations: Expectations) -> TrackTable:
-    """Count the frame before birth for newborns whose segment has a match there that was no object's: a survey's."""
-    nobodys = matches.current[~np.isin(matches.previous, expectations.segment_rows)]
-    before = (table.ages == 1) & np.isin(table.segment_rows, nobodys[nobodys < segments.mask_count])
-    recent = table.recent.copy()
-    recent[:, 1] |= before
-    return table.with_columns(recent=recent)
-
-
-def _smoothed(old: FloatArray, new: FloatArray) -> FloatArray:
-    blended = (1 - _SMOOTHING) * old + _SMOOTHING * new
-    return np.where(np.isnan(old), new, np.where(np.isnan(new), old, blended))
+    ratio = np.clip(_SHARE_WEIGHT * (shares - _SHARE_MIDDLE), *_SHARE_BOUNDS)
+    resting = (LAYERS == LayerKind.STARS) | (LAYERS == LayerKind.GROUND)
+    return np.where(resting[None] & np.isfinite(ratio)[:, None], -np.nan_to_num(ratio)[:, None], 0.0)
 
 
 def _blended(table: TrackTable, seen: IntArray, rows: IntArray, descriptors: Descriptors) -> TrackTable:
     """Mix what was seen into the objects' descriptors."""
     vectors = descriptors.vectors
     if vectors.shape[1] == 0:
-        return table  # A frame that describes nothing says nothing against what is known.
+        return table  # A frame without descriptors changes none.
     if table.descriptors.shape[1] != vectors.shape[1]:
         table = table.with_columns(descriptors=vectors.new_zeros((len(table), vectors.shape[1])))
     kept = table.descriptors.to(vectors.device).clone()

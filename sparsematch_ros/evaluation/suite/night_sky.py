@@ -14,12 +14,13 @@ from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config
-from sparsematch_ros.data import EgoMotion, FloatArray, Frame, FrameResult
+from sparsematch_ros.background.layers import Background
+from sparsematch_ros.data import FloatArray, Frame, FrameResult
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.evaluate import evaluate_source, open_evaluation
 from sparsematch_ros.evaluation.scores import Scores
 from sparsematch_ros.evaluation.suite.keeping import file_digest, kept_or_made, run_key
-from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.geometry import apply_homography
 from sparsematch_ros.media.calibration import write_camera
 from sparsematch_ros.media.figures import rounded
 from sparsematch_ros.media.folder_source import IMAGE_SUFFIXES
@@ -86,12 +87,12 @@ class MotionKeeper:
         """Take the pipeline."""
         self._pipeline = pipeline
         self.device = pipeline.device
-        self.motions: dict[int, EgoMotion] = {}
+        self.motions: dict[int, Background] = {}
 
     def process(self, frame: Frame) -> FrameResult:
         """Process one frame, as the pipeline does."""
         result = self._pipeline.process(frame)
-        self.motions[frame.index] = result.motion
+        self.motions[frame.index] = result.background
         return result
 
 
@@ -176,7 +177,7 @@ def run_sky(
     return kept_or_made(own, key, make)
 
 
-def background_scores(view: SkyView, motions: dict[int, EgoMotion]) -> Scores:
+def background_scores(view: SkyView, motions: dict[int, Background]) -> Scores:
     """Compare the background's motions by frame with the true ones; the first frame has none."""
     known = {frame: motion.homography for frame, motion in motions.items() if frame > 0 and motion.valid}
     errors = [view.error_px(frame, homography) for frame, homography in known.items()]

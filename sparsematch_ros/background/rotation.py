@@ -1,4 +1,4 @@
-"""What a camera's rotation does to the pixels of things far away."""
+"""The motion of pixels of distant things under a rotation of the camera."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scipy.spatial.transform import Rotation
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.geometry import apply_homography
 
 # Fewer pixels of the grid than this in front of the camera, or still in view, fix no homography.
 _LEAST_PIXELS = 8
 
 
 def rotation_homography(camera: CameraModel, rotation_CP: Rotation) -> FloatArray:
-    """Give the homography `(3, 3)`, previous pixel to current, of a pure rotation.
+    """Compute the homography `(3, 3)`, previous pixel to current, of a pure rotation.
 
     Args:
         camera: intrinsics; with distortion the homography is the best fit to the pixels of a grid that stay in view,
@@ -43,7 +43,7 @@ def rotation_homography(camera: CameraModel, rotation_CP: Rotation) -> FloatArra
 
 
 def homography_misfit_px2(camera: CameraModel, rotation_CP: Rotation, homography: FloatArray) -> float:
-    """Give the mean square an axis [px^2] by which a homography misses what a rotation does behind a distorting lens.
+    """Compute the mean square an axis [px^2] by which a homography misses what a rotation does behind a distorting lens.
 
     0 without distortion, and where hardly anything stays in view.
     """
@@ -59,7 +59,7 @@ def homography_misfit_px2(camera: CameraModel, rotation_CP: Rotation, homography
 
 
 def turned_away(camera: CameraModel, rotation_CP: Rotation) -> bool:
-    """Say whether the previous view lies behind the current camera, where no homography can follow it."""
+    """Test whether the previous view lies behind the current camera, where no homography can follow it."""
     turned = rotation_CP.apply(camera.bearings(_pixel_grid(camera)))
     return bool((turned[:, 2] > 0).sum() < _LEAST_PIXELS)
 
@@ -70,12 +70,12 @@ def _pixel_grid(camera: CameraModel) -> FloatArray:
 
 
 def _within(turned: FloatArray, rays: FloatArray) -> NDArray[np.bool_]:
-    """Say which turned rays `(N, 3)` lie in front of the camera and within the view that `rays` span."""
+    """Test which turned rays `(N, 3)` lie in front of the camera and within the view that `rays` span."""
     view = rays[:, :2] / rays[:, 2:]
     places = turned[:, :2] / np.where(turned[:, 2:] > 0, turned[:, 2:], np.nan)
     return np.asarray(((places >= view.min(axis=0)) & (places <= view.max(axis=0))).all(axis=1))
 
 
 def relative_rotation(q_NP_xyzw: FloatArray, q_NC_xyzw: FloatArray) -> Rotation:
-    """Give the rotation from the previous camera's axes P to the current one's C, from their attitudes in N."""
+    """Compute the rotation from the previous camera's axes P to the current one's C, from their attitudes in N."""
     return Rotation.from_quat(q_NC_xyzw).inv() * Rotation.from_quat(q_NP_xyzw)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sparsematch_ros.config import EgoMotionConfig
+from sparsematch_ros.config import BackgroundConfig
 from sparsematch_ros.data import FloatArray, IntArray
-from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.geometry import apply_homography
 
 _VOTE_CELL_PX = 4.0
 # Rolls that are tried: a step of 1.5 deg leaves the corners of a 640x480 image within two cells.
@@ -17,7 +17,7 @@ _CLEAR_VOTE = 0.6
 
 
 def pair_stars(
-    previous_px: FloatArray, current_px: FloatArray, expected: FloatArray, config: EgoMotionConfig
+    previous_px: FloatArray, current_px: FloatArray, expected: FloatArray, config: BackgroundConfig
 ) -> tuple[IntArray, IntArray]:
     """Pair the stars of two frames.
 
@@ -75,7 +75,7 @@ def _nearest(expected_px: FloatArray, tree: cKDTree, reach_px: float) -> tuple[I
 
 
 def _voted_shift(moved_px: FloatArray, tree: cKDTree, reach_px: float) -> tuple[FloatArray, int]:
-    """Give the median of the differences around their densest place, and how many those are."""
+    """Compute the median of the differences around their densest place, and how many those are."""
     near = cKDTree(moved_px).sparse_distance_matrix(tree, reach_px, output_type="coo_matrix")
     if near.nnz == 0:
         return np.zeros(2), 0

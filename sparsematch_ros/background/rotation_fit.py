@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from sparsematch_ros.background.layers import FocalEstimate
 from sparsematch_ros.camera import CameraModel
-from sparsematch_ros.data import FloatArray, FocalEstimate
+from sparsematch_ros.data import FloatArray
 
 # Half the weight is gone at this many standard deviations (Cauchy's loss): double stars and false pairs lie beyond.
 _CAUCHY_SIGMAS = 2.0

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.camera import CameraModel
-from sparsematch_ros.data import EgoMotion, FloatArray
-from sparsematch_ros.egomotion.rotation import homography_misfit_px2
-from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.background.rotation import homography_misfit_px2
+from sparsematch_ros.data import FloatArray
+from sparsematch_ros.geometry import apply_homography
 
 # What a small turn about x, y and z adds to a vector: the cross product with each axis, `(3, 3, 3)`.
 _TURNS = np.cross(np.eye(3)[:, None], np.eye(3)[None]).transpose(0, 2, 1)
@@ -19,7 +19,7 @@ _FREE = 8
 def turn_covariance(
     camera: CameraModel, rotation_CP: Rotation, homography: FloatArray, covariance_rad2: FloatArray
 ) -> FloatArray:
-    """Give the covariance `(9, 9)` of a homography that stands for a rotation.
+    """Compute the covariance `(9, 9)` of a homography that stands for a rotation.
 
     Args:
         camera: intrinsics.
@@ -36,7 +36,7 @@ def turn_covariance(
 
 
 def turn_derivatives(camera: CameraModel, homography: FloatArray) -> FloatArray:
-    """Give d homography / d turn `(3, 3, 3)` [1/rad]: small turns about the camera's x, y and z that follow it.
+    """Compute d homography / d turn `(3, 3, 3)` [1/rad]: small turns about the camera's x, y and z that follow it.
 
     The lens's distortion is left aside: of a standard deviation it changes a few per cent.
     """
@@ -44,7 +44,7 @@ def turn_derivatives(camera: CameraModel, homography: FloatArray) -> FloatArray:
 
 
 def entries_covariance(derivatives: FloatArray, covariance: FloatArray, homography: FloatArray) -> FloatArray:
-    """Carry a covariance of parameters `(P, P)` over to the nine entries of a homography whose last one is 1.
+    """Propagate a covariance of parameters `(P, P)` over to the nine entries of a homography whose last one is 1.
 
     Args:
         derivatives: `(P, 3, 3)` d homography / d parameter, of any scale of it.
@@ -61,7 +61,7 @@ def entries_covariance(derivatives: FloatArray, covariance: FloatArray, homograp
 
 
 def fit_covariance(homography: FloatArray, previous_px: FloatArray, current_px: FloatArray) -> FloatArray | None:
-    """Give the covariance `(9, 9)` of a homography that was fitted to pairs `(K, 2)` without weights.
+    """Compute the covariance `(9, 9)` of a homography that was fitted to pairs `(K, 2)` without weights.
 
     Returns:
         None where the pairs fix no homography: fewer than five, or all on a line.
@@ -69,7 +69,7 @@ def fit_covariance(homography: FloatArray, previous_px: FloatArray, current_px: 
     """
     if 2 * len(previous_px) <= _FREE:
         return None
-    jacobian = _entry_jacobians(homography, previous_px)[:, :, :_FREE].reshape(-1, _FREE)
+    jacobian = entry_jacobians(homography, previous_px)[:, :, :_FREE].reshape(-1, _FREE)
     lengths = np.linalg.norm(jacobian, axis=0)
     normal = (jacobian / lengths).T @ (jacobian / lengths)
     if np.linalg.cond(normal) > 1 / np.finfo(np.float64).eps:
@@ -81,27 +81,17 @@ def fit_covariance(homography: FloatArray, previous_px: FloatArray, current_px: 
     return covariance
 
 
-def background_covariances_px2(motion: EgoMotion, points_px: FloatArray) -> FloatArray:
-    """Give the covariance `(N, 2, 2)` [px^2] of where a motion puts points `(N, 2)` of the previous frame.
-
-    Zero where the motion is not valid, as nothing was put anywhere.
-    """
-    if motion.covariance is None or len(points_px) == 0:
-        return np.zeros((len(points_px), 2, 2))
-    jacobians = _entry_jacobians(motion.homography, points_px)
-    return np.asarray(jacobians @ motion.covariance @ jacobians.transpose(0, 2, 1))
-
-
 def image_sigma_px(homography: FloatArray, covariance: FloatArray, size: tuple[int, int]) -> float:
-    """Give the standard deviation an axis [px] of where a homography puts the pixels of an image, as RMS over it."""
+    """Compute the standard deviation an axis [px] of where a homography puts the pixels of an image, as RMS over it."""
     x, y = np.meshgrid(np.linspace(0, size[1] - 1, 5), np.linspace(0, size[0] - 1, 5))
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
-    spread = background_covariances_px2(EgoMotion(homography, covariance=covariance), grid)
+    jacobians = entry_jacobians(homography, grid)
+    spread = jacobians @ covariance @ jacobians.transpose(0, 2, 1)
     return float(np.sqrt(np.trace(spread, axis1=1, axis2=2).mean() / 2))
 
 
-def _entry_jacobians(homography: FloatArray, points_px: FloatArray) -> FloatArray:
-    """Give d moved / d entry `(N, 2, 9)` of a homography at points `(N, 2)`."""
+def entry_jacobians(homography: FloatArray, points_px: FloatArray) -> FloatArray:
+    """Compute d moved / d entry `(N, 2, 9)` of a homography at points `(N, 2)`."""
     homogeneous = np.concatenate([points_px, np.ones((len(points_px), 1))], axis=1)
     moved = homogeneous @ homography.T
     scaled, image = homogeneous / moved[:, 2:], moved[:, :2] / moved[:, 2:]

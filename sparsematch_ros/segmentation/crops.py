@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparsematch_ros.data import FloatArray, IntArray, Prompts
+from sparsematch_ros.data import FloatArray, IntArray
+from sparsematch_ros.segmentation.prompts import Prompts
 
 # A part is this many times as wide as the box that it is about, and never narrower than this [px].
 _CONTEXT = 2.0
 _LEAST_PX = 64.0
-# What a part must show in more detail than the whole frame would.
-_GAIN = 1.25
+# A prompt's box takes so many pixels of the encoder's input, as far as an enlargement of this does it.
+_WANTED_PX, _MOST_SCALE = 96.0, 4.0
 # Shares of the model's input side at which a part may be encoded.
 _SIDES = (0.5, 0.75, 1.0)
 _MULTIPLE = 64
@@ -55,32 +56,33 @@ def plan_regions(prompts: Prompts, size: tuple[int, int], input_size: int, resiz
     everything = Region((0, 0, size[1], size[0]), input_size, np.arange(len(prompts)))
     if not np.isfinite(prompts.boxes_xyxy_px).all():
         return [everything]
-    sides = _sides(input_size) if resizable else (input_size,)
-    plan = _Plan(size, sides, _GAIN * input_size / max(size))
+    extents = (prompts.boxes_xyxy_px[:, 2:] - prompts.boxes_xyxy_px[:, :2] + 1).max(axis=1)
+    scales = np.minimum(_WANTED_PX / extents, _MOST_SCALE)
+    plan = _Plan(size, _sides(input_size) if resizable else (input_size,))
     bounds = [plan.around(box) for box in prompts.boxes_xyxy_px]
     groups = [np.array([row]) for row in range(len(prompts))]
-    while (pair := plan.cheapest_union(bounds)) is not None:  # Each round leaves one fewer; prompts are few.
-        first, second = pair
+    while (pair := plan.cheapest_union(bounds, [scales[rows].max() for rows in groups])) is not None:
+        first, second = pair  # Each round leaves one fewer; prompts are few.
         bounds[first] = plan.grown(_union(bounds[first], bounds[second]))
         groups[first] = np.concatenate([groups[first], groups[second]])
         del bounds[second], groups[second]
-    # One part at the price of the frame still shows more; several do not pay.
-    cost = sum(plan.cost(box) for box in bounds)
-    if cost > input_size**2 or (cost == input_size**2 and len(bounds) > 1):
+    cost = sum(plan.cost(box, scales[rows].max()) for box, rows in zip(bounds, groups))
+    # One part at the price of the frame still shows more; several do not pay, unless the frame shows too little.
+    enough = scales.max() <= input_size / max(size)
+    if enough and (cost > input_size**2 or (cost == input_size**2 and len(bounds) > 1)):
         return [everything]
-    return [Region(_whole(box), plan.side(box), rows) for box, rows in zip(bounds, groups)]
+    return [Region(_whole(box), plan.side(box, scales[rows].max()), rows) for box, rows in zip(bounds, groups)]
 
 
 class _Plan:
     """Prices and shapes of parts for one frame."""
 
-    def __init__(self, size: tuple[int, int], sides: tuple[int, ...], least_scale: float) -> None:
+    def __init__(self, size: tuple[int, int], sides: tuple[int, ...]) -> None:
         self._extent = np.array(size[::-1], dtype=np.float64)
         self._sides = sides
-        self._least_scale = least_scale
 
     def around(self, box: FloatArray) -> FloatArray:
-        """Give the square part around a box, shifted into the frame."""
+        """Compute the square part around a box, shifted into the frame."""
         centre, extent = (box[:2] + box[2:] + 1) / 2, box[2:] - box[:2] + 1
         half = max(float(extent.max()) * _CONTEXT, _LEAST_PX) / 2
         return self.grown(np.concatenate([centre - half, centre + half]))
@@ -91,28 +93,27 @@ class _Plan:
         low = np.clip((box[:2] + box[2:] - wanted) / 2, 0, self._extent - wanted)
         return np.concatenate([low, low + wanted])
 
-    def side(self, box: FloatArray) -> int:
-        """Choose the smallest input that shows the part in enough detail, or the largest."""
+    def side(self, box: FloatArray, scale: float) -> int:
+        """Choose the smallest input that shows the part at a scale, or the largest."""
         length = float(np.max(box[2:] - box[:2]))
-        return next((side for side in self._sides if side >= self._least_scale * length), self._sides[-1])
+        return next((side for side in self._sides if side >= scale * length), self._sides[-1])
 
-    def cost(self, box: FloatArray) -> int:
-        """Give the price of encoding a part [px^2 of input]."""
-        return self.side(box) ** 2
+    def cost(self, box: FloatArray, scale: float) -> int:
+        """Compute the price of encoding a part [px^2 of input]."""
+        return self.side(box, scale) ** 2
 
-    def cheapest_union(self, bounds: list[FloatArray]) -> tuple[int, int] | None:
+    def cheapest_union(self, bounds: list[FloatArray], scales: list[float]) -> tuple[int, int] | None:
         """Find the two parts whose union saves most, or None where none saves."""
         best: tuple[int, tuple[int, int]] | None = None
         for first in range(len(bounds)):
             for second in range(first + 1, len(bounds)):
-                joined = self.grown(_union(bounds[first], bounds[second]))
-                saved = self.cost(bounds[first]) + self.cost(bounds[second]) - self.cost(joined)
-                if saved > (best[0] if best else 0) and self._shown(joined):
+                joined, scale = self.grown(_union(bounds[first], bounds[second])), max(scales[first], scales[second])
+                saved = self.cost(bounds[first], scales[first]) + self.cost(bounds[second], scales[second])
+                saved -= self.cost(joined, scale)
+                shown = self.side(joined, scale) >= scale * float(np.max(joined[2:] - joined[:2]))
+                if saved > (best[0] if best else 0) and shown:
                     best = (saved, (first, second))
         return best[1] if best else None
-
-    def _shown(self, box: FloatArray) -> bool:
-        return self.side(box) >= self._least_scale * float(np.max(box[2:] - box[:2]))
 
 
 def _sides(input_size: int) -> tuple[int, ...]:

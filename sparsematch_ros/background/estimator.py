@@ -1,0 +1,184 @@
+"""The motion of all layers of the background, from whatever a pair of frames offers: stars, texture, telemetry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sparsematch_ros.background.covariance import fit_covariance
+from sparsematch_ros.background.ground import fit_ground
+from sparsematch_ros.background.layers import Background, Layer, LayerKind
+from sparsematch_ros.background.rotation_fit import Lens
+from sparsematch_ros.background.star_pairs import pair_stars
+from sparsematch_ros.background.stars import StarFit, Stars, fit_stars, similar_pairs
+from sparsematch_ros.background.telemetry import CameraRotation, Telemetry
+from sparsematch_ros.config import BackgroundConfig
+from sparsematch_ros.data import NANOSECONDS, BoolArray, FloatArray, Frame
+from sparsematch_ros.geometry import apply_homography, mahalanobis2
+
+# Smooth dark ocean looks like sky: where sky takes less than this share of the image, it must show stars to be it.
+_SKY_SHARE = 0.4
+# Less of the image than this shows no ground.
+_GROUND_SHARE = 0.02
+# Layers whose motion differs by less than this are the same.
+_SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 3.0
+# A change of the interval extrapolates the motion by no more than this factor.
+_MOST_EXTRAPOLATION = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one frame shows of the background.
+
+    Attributes:
+        frame: the image.
+        stars: its point sources.
+        surroundings: `(H, W)` bool, where ground fills the view; everything where no sky is in view.
+        sky_share: share of the image that looks like sky.
+        objects: `(H, W)` bool, where tracked objects are, or None.
+        noise: standard deviation of a pixel [grey levels].
+
+    """
+
+    frame: Frame
+    stars: Stars
+    surroundings: BoolArray
+    sky_share: float
+    noise: float
+    objects: BoolArray | None = None
+
+
+class BackgroundEstimator:
+    """Estimates how the layers of the background moved between two frames."""
+
+    def __init__(self, config: BackgroundConfig) -> None:
+        """Keep the settings; telemetry is untested."""
+        self.config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was learnt of telemetry."""
+        self._telemetry = Telemetry()
+
+    def estimate(self, previous: View, current: View, last: Background) -> Background:
+        """Estimate the motion between two frames of the same size.
+
+        Args:
+            previous: the frame before.
+            current: this frame.
+            last: the motion one frame earlier, from which this one is expected.
+
+        """
+        dt_s = (current.frame.stamp_ns - previous.frame.stamp_ns) / NANOSECONDS
+        changed = _intrinsics_differ(previous.frame, current.frame)
+        if changed:
+            stars, rotation = self._stars_across_cameras(previous, current, last), None
+        else:
+            told = self._telemetry.rotation(previous.frame, current.frame) if self.config.telemetry else None
+            fit = self._fit_stars(previous, current, last, told, dt_s)
+            rotation = self._rotation(told, fit, current)
+            stars = rotation.layer if rotation is not None else (None if fit is None else fit.layer)
+        expected = stars.homography if stars is not None else _expected(last.homography, last.dt_s, dt_s)
+        ground = self._fit_ground(previous, current, stars, last, expected, dt_s)
+        reference = stars if ground is None or _sky_in_view(stars, ground, current) else ground
+        method = "none" if reference is None else "ground" if reference is ground else "stars"
+        if reference is stars and rotation is not None:
+            method = rotation.method
+        focal = last.focal if changed or fit is None or current.frame.camera is not None else fit.turn.focal
+        background = Background(dt_s, reference, ground, stars, method, focal=focal)
+        if rotation is None:
+            return background
+        return replace(
+            background,
+            rotation_CP_xyzw=rotation.rotation_CP.as_quat(),
+            rotation_covariance_rad2=rotation.covariance_rad2,
+            disagreement_rad=rotation.disagreement_rad,
+            problem=rotation.problem,
+        )
+
+    def _rotation(self, told: CameraRotation | None, fit: StarFit | None, current: View) -> CameraRotation | None:
+        """Combine telemetry and stars; what looks like stars over a dark ocean must not contradict telemetry."""
+        if current.frame.camera is None:
+            return None
+        return self._telemetry.combine(told, fit, current.frame)
+
+    def _fit_stars(
+        self, previous: View, current: View, last: Background, told: CameraRotation | None, dt_s: float
+    ) -> StarFit | None:
+        """Look for the stars where telemetry and the last motion lead."""
+        lens = Lens.of(current.frame.camera, current.frame.size, last.focal)
+        ways = [] if told is None else [told.layer.homography]
+        before = last.stars
+        ways.append(np.eye(3) if before is None else _expected(before.homography, last.dt_s, dt_s))
+        for expected in ways:
+            fit = fit_stars(previous.stars, current.stars, expected, lens, self.config)
+            if fit is not None:
+                return fit
+        return None
+
+    def _fit_ground(
+        self, previous: View, current: View, stars: Layer | None, last: Background, expected: FloatArray, dt_s: float
+    ) -> Layer | None:
+        """Fit the ground where it may show: in surroundings, or anywhere where there is no proof of sky."""
+        allowed = previous.surroundings
+        if previous.sky_share < _SKY_SHARE and (stars is None or stars.inliers == 0):
+            allowed = np.ones_like(allowed)
+        if previous.objects is not None:
+            allowed = allowed & ~previous.objects
+        if allowed.mean() < _GROUND_SHARE:
+            return None
+        if last.ground is not None:
+            expected = _expected(last.ground.homography, last.dt_s, dt_s)
+        return fit_ground((previous.frame.gray, current.frame.gray), allowed, expected, previous.noise, self.config)
+
+    def _stars_across_cameras(self, previous: View, current: View, last: Background) -> Layer | None:
+        """Fit a similarity to the stars of two frames whose intrinsics differ.
+
+        Whether the optics have changed or only what is known of them cannot be told from the intrinsics, so no
+        rotation is right in both cameras at once; the intrinsics say where to look first.
+        """
+        if previous.frame.camera is None or current.frame.camera is None:
+            return None
+        zoom = current.frame.camera.matrix @ np.linalg.inv(previous.frame.camera.matrix)
+        before, after = previous.stars.points_px, current.stars.points_px
+        if min(len(before), len(after)) < self.config.min_inliers:
+            return None
+        expected = zoom if last.stars is None else zoom @ last.stars.homography
+        rows, columns = pair_stars(before, after, expected, self.config)
+        similarity, agree = similar_pairs(before[rows], after[columns], self.config)
+        if similarity is None or len(agree) < max(self.config.min_inliers, len(rows) / 2):
+            return None
+        before, after = before[rows[agree]], after[columns[agree]]
+        homography = np.vstack([similarity, [0.0, 0.0, 1.0]])
+        covariance = fit_covariance(homography, before, after)
+        residual = float(np.sqrt(np.mean((apply_homography(homography, before) - after) ** 2)))
+        return None if covariance is None else Layer(LayerKind.STARS, homography, covariance, len(agree), residual)
+
+
+def _intrinsics_differ(before: Frame, after: Frame) -> bool:
+    return before.camera is not None and after.camera is not None and not after.camera.agrees_with(before.camera)
+
+
+def _sky_in_view(stars: Layer | None, ground: Layer, current: View) -> bool:
+    """Test whether what looks like sky is sky: it fills much of the image, or its stars move otherwise than the ground.
+
+    Specks of cloud over a dark ocean look like stars, but they move with the ground.
+    """
+    if stars is None:
+        return False
+    if current.sky_share >= _SKY_SHARE:
+        return True
+    height, width = current.frame.size
+    corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
+    by_stars, by_ground = stars.transport(corners), ground.transport(corners)
+    spread = by_stars.covariances_px2 + by_ground.covariances_px2 + _SAME_MOTION_PX**2 * np.eye(2)
+    distance2 = mahalanobis2(by_stars.points_px - by_ground.points_px, spread)
+    return stars.inliers > 0 and bool(distance2.max() > _SAME_MOTION_SIGMA**2)
+
+
+def _expected(homography: FloatArray, last_dt_s: float, dt_s: float) -> FloatArray:
+    """Extrapolate a layer's motion to the next interval."""
+    if last_dt_s <= 0:
+        return np.eye(3)
+    return np.asarray(np.eye(3) + min(dt_s / last_dt_s, _MOST_EXTRAPOLATION) * (homography - np.eye(3)))

@@ -1,0 +1,127 @@
+"""Residual motion: how far each pixel is from what every layer of the background would show there.
+
+For each layer the background is remembered as an image that goes along with the layer's motion: the last frame, and
+under the objects that were tracked in it what was seen there before. A pixel is background if any layer explains it,
+as it was one or two frames ago. Two frames back, the place that a new object has just left shows background again, so
+what remains is the object itself.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from sparsematch_ros.background.layers import Background, LayerKind
+from sparsematch_ros.data import BoolArray
+from sparsematch_ros.detection.radiance import Raster
+
+# States of the background that are remembered: after the last frame and after the one before.
+_MEMORY = 2
+# Pixels of steep slope show how far a layer misses, those of gentle slope the noise: shares of the pixels in which it is
+# measured, at a quantile of the differences that leaves room for objects, in standard deviations.
+_STEEP, _GENTLE = 0.8, 0.3
+_QUANTILE, _QUANTILE_SIGMAS = 0.9, 1.645
+# Noise of the difference of two smoothed images of exact samples [grey levels], and the least misfit of a layer [px].
+_LEAST_NOISE, _LEAST_MISFIT_PX = 0.15, 0.05
+_LEAST_SAMPLES = 100
+# An object lights so many pixels beyond its mask, and the image's border is so wide [px].
+_MARGIN_PX = 3
+
+
+class ResidualMotion:
+    """Compares each frame with the remembered background."""
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the background."""
+        self._images: dict[LayerKind, list[Raster]] = {}
+        self._last: Raster | None = None
+
+    def __call__(
+        self, smooth: Raster, background: Background, surroundings: BoolArray, objects: BoolArray | None
+    ) -> Raster | None:
+        """Compute by how many standard deviations each pixel differs from the background, and remember the frame.
+
+        Args:
+            smooth: `(H, W)` of `Radiance`.
+            background: the motion since the frame before.
+            surroundings: `(H, W)` bool, where ground fills the view.
+            objects: `(H, W)` bool, where objects were tracked in the frame before, or None.
+
+        Returns:
+            `(H, W)` float32, 0 where no remembered image shows the place; None before two are remembered, and where no
+            layer is known.
+
+        """
+        layers = {layer.kind: layer for layer in (background.stars, background.ground) if layer is not None}
+        self._remember(objects)
+        size = smooth.shape[::-1]
+        self._images = {
+            kind: [
+                cv2.warpPerspective(
+                    image, layer.homography, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT,
+                    borderValue=np.nan,
+                )
+                for image in self._images[kind]
+            ]
+            for kind, layer in layers.items()
+            if kind in self._images
+        }  # fmt: skip
+        for kind in layers:
+            self._images.setdefault(kind, [])
+        self._last = smooth
+        if max((len(images) for images in self._images.values()), default=0) < _MEMORY:
+            return None
+        return self._compare(smooth, surroundings)
+
+    def _remember(self, objects: BoolArray | None) -> None:
+        """Put the last frame into the memory of each layer; under its objects the background stays what it was."""
+        if self._last is None:
+            return
+        hidden = None
+        if objects is not None:
+            kernel = np.ones((2 * _MARGIN_PX + 1, 2 * _MARGIN_PX + 1), np.uint8)
+            hidden = cv2.dilate(objects.astype(np.uint8), kernel) > 0
+        for kind, images in self._images.items():
+            known = images and hidden is not None
+            fresh = np.where(hidden, images[0], self._last) if known else self._last
+            self._images[kind] = [fresh, *images][:_MEMORY]
+
+    def _compare(self, smooth: Raster, surroundings: BoolArray) -> Raster:
+        least = np.full(smooth.shape, np.inf, dtype=np.float32)
+        for kind, images in self._images.items():
+            own = surroundings if kind == LayerKind.GROUND else ~surroundings
+            for image in images:
+                least = np.fmin(least, _standardised(smooth, image, own))
+        # The smoothing leans on what is next to the border.
+        least[[0, 1, -2, -1]] = 0
+        least[:, [0, 1, -2, -1]] = 0
+        return np.where(np.isfinite(least), least, np.float32(0))
+
+
+def _standardised(now: Raster, expected: Raster, own: BoolArray) -> Raster:
+    """Divide the difference `(H, W)` of two images by its noise: that of the pixels, and a misfit across slopes.
+
+    Both parts of the noise are measured in the difference itself, where the layer is in view, `own` `(H, W)`. NaN where
+    nothing is expected.
+    """
+    difference = np.abs(now - expected)
+    slope = np.hypot(cv2.Sobel(expected, -1, 1, 0, scale=1 / 8), cv2.Sobel(expected, -1, 0, 1, scale=1 / 8))
+    sample = np.s_[1::3, 1::3]
+    chosen = own[sample] & np.isfinite(slope[sample])
+    slopes, differences = slope[sample][chosen], difference[sample][chosen]
+    noise, misfit_px = _LEAST_NOISE, _LEAST_MISFIT_PX
+    if len(slopes) >= _LEAST_SAMPLES:
+        gentle, steep = np.quantile(slopes, [_GENTLE, _STEEP])
+        noise = max(noise, _deviation(differences[slopes <= gentle]))
+        on_slopes = slopes > max(steep, 2 * noise)
+        if on_slopes.sum() >= _LEAST_SAMPLES:
+            misfit_px = max(misfit_px, _deviation(differences[on_slopes] / slopes[on_slopes]))
+    return np.asarray(difference / np.sqrt(noise**2 + (misfit_px * slope) ** 2), dtype=np.float32)
+
+
+def _deviation(absolute: Raster) -> float:
+    return float(np.quantile(absolute, _QUANTILE)) / _QUANTILE_SIGMAS

@@ -1,0 +1,198 @@
+"""Regions of a frame that are not background: above the sky by their brightness, elsewhere by their residual motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsematch_ros.data import BoolArray, FloatArray, IntArray, check_shape
+from sparsematch_ros.detection.bodies import LEAST_AREA_PX, THRESHOLD, Bodies, joined_labels
+from sparsematch_ros.detection.radiance import Radiance, Raster
+
+# Against ground a region has pixels this far from the background, its strongest twice as far [standard deviations], and
+# so many of them side by side [px^2].
+EVIDENT = 3.5
+_LEAST_SPECK_PX = 9
+# The wings of the point spread: outside a body brightness falls to these shares of it within so many pixels.
+_WINGS = ((0.4, 2), (0.03, 4), (0.004, 6))
+# Residual motion outside a moving body is below this share of the largest within so many pixels.
+_SKIRT = (0.2, 3)
+# The thick part of a region is deeper than this share of its depth, and what is as near to that.
+_CORE_SHARE = 0.3
+# A fragment has at most this share of the area of what it belongs to, and lies within this share of its longer side.
+_FRAGMENT_SHARE, _FRAGMENT_GAP = 0.35, 0.15
+# A point source this close to a region belongs to it; this close to the border it is cut [px].
+_NEAR_PX = 4
+# Gaps of this width inside a traced body are part of it [px].
+_CLOSED_PX = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """R regions, the largest first.
+
+    Attributes:
+        labels: `(H, W)` int32, 1 + row of the region at each pixel, 0 for none.
+        foreground: `(H, W)` bool, pixels that are not background, their edges where the point spread halves them.
+        sky: `(H, W)` bool, pixels that are sky: certainly background.
+        evidence: `(H, W)` float32 of residual motion in standard deviations, or None where it was not measured.
+        boxes_xyxy_px: `(R, 4)` float64, first and last column and row.
+        cores_xyxy_px: `(R, 4)` float64, the same of each region's thick part, without booms and trails.
+        seeds_px: `(R, 2)` float64 point deepest inside each region.
+        areas_px: `(R,)` float64 pixels of the foreground.
+
+    """
+
+    labels: NDArray[np.int32]
+    foreground: BoolArray
+    sky: BoolArray
+    evidence: Raster | None = None
+    boxes_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
+    cores_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
+    seeds_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        check_shape("boxes_xyxy_px", self.boxes_xyxy_px, None, 4)
+        check_shape("cores_xyxy_px", self.cores_xyxy_px, len(self), 4)
+        check_shape("seeds_px", self.seeds_px, len(self), 2)
+        check_shape("areas_px", self.areas_px, len(self))
+
+    def __len__(self) -> int:
+        """Count the regions."""
+        return len(self.boxes_xyxy_px)
+
+
+    def off(self, points_px: FloatArray) -> BoolArray:
+        """Test which points `(S, 2)` lie off all regions, and off the image's border, by a few pixels."""
+        near = cv2.dilate((self.labels > 0).astype(np.uint8), np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8))
+        height, width = near.shape
+        x, y = np.rint(points_px).astype(np.int64).T
+        inside = (x >= _NEAR_PX) & (y >= _NEAR_PX) & (x < width - _NEAR_PX) & (y < height - _NEAR_PX)
+        off = np.zeros(len(points_px), dtype=bool)
+        off[inside] = near[y[inside], x[inside]] == 0
+        return off
+
+
+def find_regions(
+    radiance: Radiance, levels: Raster, bodies: Bodies, evidence: Raster | None, sky_in_view: bool, most: int
+) -> Regions:
+    """Find the regions that stand out from every background.
+
+    Args:
+        radiance: of the frame.
+        levels: `(H, W)` float32 brightness before smoothing [grey levels].
+        bodies: of the frame.
+        evidence: `(H, W)` residual motion in standard deviations, or None.
+        sky_in_view: False where what looks like sky is none, so that brightness tells nothing.
+        most: most regions.
+
+    """
+    bright = bodies.foreground if sky_in_view else np.zeros_like(bodies.foreground)
+    surroundings = bodies.surroundings if sky_in_view else np.ones_like(bodies.surroundings)
+    moving = np.zeros_like(bright) if evidence is None else _evident(evidence, surroundings)
+    labels, count = joined_labels(bright | moving)
+    above = (labels > 0) & (radiance.significance > THRESHOLD) & ~surroundings
+    foreground = _traced(levels - radiance.level, above) | moving
+    areas = np.bincount(labels[foreground], minlength=count)
+    strongest = np.ones(count, dtype=bool)
+    if evidence is not None:
+        peaks = np.zeros(count, dtype=np.float32)
+        np.maximum.at(peaks, labels[moving], evidence[moving])
+        strongest = (np.bincount(labels[bright], minlength=count) > 0) | (peaks > 2 * EVIDENT)
+    large = (areas >= LEAST_AREA_PX) & strongest
+    large[0] = False
+    rows = np.flatnonzero(large)
+    rows = rows[np.argsort(-areas[rows], kind="stable")][:most]
+    rows, whole = _with_fragments(labels, rows, areas)
+    numbers = np.zeros(count, dtype=np.int32)
+    numbers[rows] = np.arange(1, len(rows) + 1)
+    labels = numbers[whole[labels]]
+    areas = np.bincount(whole, areas)
+    sky = (radiance.significance < THRESHOLD) & ~surroundings if sky_in_view else np.zeros_like(bright)
+    shapes = _shapes(labels, foreground, len(rows))
+    return Regions(labels, foreground & (labels > 0), sky, evidence, *shapes, areas[rows].astype(np.float64))
+
+
+def _with_fragments(
+    labels: NDArray[np.int32], rows: IntArray, areas: FloatArray
+) -> tuple[IntArray, IntArray]:
+    """Count a region beside a much larger one as a part of it, such as a nozzle behind a shadow or a lit tip of a boom.
+
+    Args:
+        labels: `(H, W)` of connected parts.
+        rows: `(R,)` labels of the regions, the largest first.
+        areas: of all labels [px^2].
+
+    Returns:
+        The labels `(K,)` of the regions that are no parts, and for each label the one that it belongs to.
+
+    """
+    whole = np.arange(len(areas))
+    boxes = np.zeros((len(rows), 4))
+    for number, row in enumerate(rows):
+        columns, lines = (np.flatnonzero((labels == row).any(axis=axis)) for axis in (0, 1))
+        boxes[number] = columns[0], lines[0], columns[-1], lines[-1]
+    extents = (boxes[:, 2:] - boxes[:, :2] + 1).max(axis=1, initial=0)
+    for number in range(1, len(rows)):  # From large to small, so that parts of parts are found.
+        gaps = np.maximum(boxes[:number, :2] - boxes[number, 2:], boxes[number, :2] - boxes[:number, 2:]).max(axis=1)
+        beside = (gaps < _FRAGMENT_GAP * extents[:number]) & (areas[rows[number]] < _FRAGMENT_SHARE * areas[rows[:number]])
+        if beside.any():
+            whole[rows[number]] = whole[rows[int(beside.argmax())]]
+    return rows[whole[rows] == rows], whole
+
+
+def _evident(evidence: Raster, surroundings: BoolArray) -> BoolArray:
+    """Trace what moves over the ground, without specks and without the skirt that the smoothing gives it."""
+    around = cv2.dilate(evidence, np.ones((2 * _SKIRT[1] + 1, 2 * _SKIRT[1] + 1), np.uint8))
+    moving = (evidence > EVIDENT) & (evidence > _SKIRT[0] * around) & surroundings
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(moving.astype(np.uint8), connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= _LEAST_SPECK_PX
+    large[0] = False
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_CLOSED_PX, _CLOSED_PX))
+    return np.asarray(cv2.morphologyEx(large[labels].astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0)
+
+
+def _traced(contrast: Raster, bright: BoolArray) -> BoolArray:
+    """Trace bright bodies at a share of their own brightness: a blurred edge halves there, wherever the threshold."""
+    if not bright.any():
+        return bright
+    contrast = np.where(bright, contrast, np.float32(0))
+    traced = bright.copy()
+    for share, reach_px in _WINGS:
+        traced &= contrast > share * cv2.dilate(contrast, np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_CLOSED_PX, _CLOSED_PX))
+    return np.asarray(cv2.morphologyEx(traced.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0)
+
+
+def _shapes(
+    labels: NDArray[np.int32], foreground: BoolArray, count: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Compute the boxes `(R, 4)` of each region's foreground and of its thick part, and its deepest point `(R, 2)`."""
+    boxes, cores, seeds = np.zeros((count, 4)), np.zeros((count, 4)), np.zeros((count, 2))
+    for row in range(count):  # A few; each on its own part of the image.
+        columns, lines = (np.flatnonzero((labels == row + 1).any(axis=axis)) for axis in (0, 1))
+        left, top = columns[0], lines[0]
+        part = np.s_[top : lines[-1] + 1, left : columns[-1] + 1]
+        held = np.pad((foreground[part] & (labels[part] == row + 1)).astype(np.uint8), 1)
+        depth = cv2.distanceTransform(held, cv2.DIST_L2, 3)
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        thick = cv2.dilate((depth > _CORE_SHARE * depth[y, x]).astype(np.uint8), _disc(_CORE_SHARE * depth[y, x]))
+        corner = np.array([left - 1, top - 1, left - 1, top - 1])
+        boxes[row], cores[row] = _box(held) + corner, _box(thick & held) + corner
+        seeds[row] = left + x - 1, top + y - 1
+    return boxes, cores, seeds
+
+
+def _box(mask: NDArray[np.uint8]) -> FloatArray:
+    x, y, width, height = cv2.boundingRect(mask)
+    return np.array([x, y, x + width - 1, y + height - 1], dtype=np.float64)
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    side = 2 * int(np.ceil(radius)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)

@@ -1,1 +1,0 @@
-"""The background's own motion between frames."""

@@ -1,0 +1,194 @@
+"""Where to prompt SAM: the number of prompts is the cost of a frame, so each has a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+
+from sparsematch_ros.config import SegmentationConfig
+from sparsematch_ros.data import BoolArray, FloatArray, IntArray, PromptReason, TrackPredictions, check_shape
+from sparsematch_ros.detection.regions import Regions
+from sparsematch_ros.geometry import box_intersection, box_iou
+
+# A region belongs to an object where this share of its box lies in the object's predicted one, or their boxes overlap
+# by this IoU.
+_INSIDE_SHARE, _SAME_IOU = 0.7, 0.3
+# A predicted box is widened by its error, by this share of its size and by this much [px].
+_WIDENED_SIGMA, _WIDENED_SHARE, _WIDENED_PX = 2.0, 0.02, 3.0
+# Where this share of a predicted box is sky, nothing is there.
+_EMPTY_SHARE = 0.95
+# What rests on the ground is not asked for where nothing is seen of it.
+_LEAST_PRIORITY = 0.5
+# Regions without an object, and with several.
+_NOBODYS, _SEVERAL = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Where SAM is asked for masks.
+
+    Attributes:
+        points_px: `(P, 2)` float64.
+        boxes_xyxy_px: `(P, 4)` float64, the box that the prompt is about; NaN rows for a bare point.
+        reasons: `(P,)` int64 of `PromptReason`.
+        areas_px: `(P,)` float64 area of the tracked object that the prompt is about [px^2], NaN for none.
+
+    """
+
+    points_px: FloatArray
+    boxes_xyxy_px: FloatArray
+    reasons: IntArray
+    areas_px: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        count = len(self.points_px)
+        check_shape("points_px", self.points_px, count, 2)
+        check_shape("boxes_xyxy_px", self.boxes_xyxy_px, count, 4)
+        check_shape("reasons", self.reasons, count)
+        check_shape("areas_px", self.areas_px, count)
+
+    def __len__(self) -> int:
+        """Count the prompts."""
+        return len(self.points_px)
+
+    def take(self, rows: IntArray) -> Prompts:
+        """Select some prompts."""
+        return Prompts(*(getattr(self, item.name)[rows] for item in fields(self)))
+
+    @classmethod
+    def join(cls, parts: list[Prompts]) -> Prompts:
+        """Put prompts one after another."""
+        return cls(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """The prompts of a frame, and which region each is about.
+
+    Attributes:
+        prompts: P of them.
+        prompt_of_region: `(R,)` int64 the prompt that stands for each region alone, -1 where none does.
+
+    """
+
+    prompts: Prompts
+    prompt_of_region: IntArray
+
+
+def propose(
+    regions: Regions, predictions: TrackPredictions, size: tuple[int, int], config: SegmentationConfig
+) -> Proposal:
+    """Choose at most `prompt_budget` prompts: those that nothing else can replace first.
+
+    A tracked object is asked for by the box and the deepest point of its own regions, which were measured. Where its
+    region holds another object too, or none is seen, it is asked for by its predicted box; but not on empty sky. Then
+    come the regions that are nobody's. A region against the sky is its own outline where no prompt is left for it.
+    """
+    tracks = _resolved_in_view(predictions, size)
+    boxes = _clipped(_corners(predictions.boxes_xywh_px[tracks]), size)
+    owner = _owners(regions, predictions, tracks)
+    alone = np.isin(np.arange(len(tracks)), owner)
+    unseen = (_shares(regions.sky, boxes) < _EMPTY_SHARE) & (predictions.priorities[tracks] > _LEAST_PRIORITY)
+    asked = np.flatnonzero(alone | unseen)
+    free = np.flatnonzero(owner == _NOBODYS)
+    points, wanted = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes.copy()
+    for row in np.flatnonzero(alone):  # Few: the objects whose regions are seen.
+        points[row], wanted[row] = _measured(regions, np.flatnonzero(owner == row))
+    on_sky = _shares(regions.sky, regions.boxes_xyxy_px) > 0
+    own = np.where(on_sky[:, None], regions.boxes_xyxy_px, regions.cores_xyxy_px)
+    reasons = np.where(on_sky, int(PromptReason.BRIGHT), int(PromptReason.MOTION))
+    prompts = Prompts.join(
+        [
+            Prompts(
+                points[asked],
+                wanted[asked],
+                np.full(len(asked), int(PromptReason.EXPECTED), dtype=np.int64),
+                predictions.areas_px[tracks[asked]],
+            ),
+            Prompts(regions.seeds_px[free], own[free], reasons[free], np.full(len(free), np.nan)),
+        ]
+    )  # fmt: skip
+    # First what has no outline of its own, then objects by their priority, then regions by their size.
+    replaceable = np.concatenate([alone[asked] & _owns_sky(owner, on_sky, len(tracks))[asked], on_sky[free]])
+    urgency = np.concatenate([predictions.priorities[tracks[asked]], -np.arange(1.0, len(free) + 1)])
+    order = np.lexsort((-urgency, replaceable))[: config.prompt_budget]
+    rank = np.full(len(prompts) + 1, -1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    number = np.full(len(tracks) + 2, -1, dtype=np.int64)  # The last two stand for nobody and for several.
+    number[asked] = np.arange(len(asked))
+    prompt_of_region = number[owner]
+    prompt_of_region[free] = len(asked) + np.arange(len(free))
+    return Proposal(prompts.take(order), rank[prompt_of_region])
+
+
+def grid_prompts(places_px: FloatArray) -> Prompts:
+    """Describe the bare points `(P, 2)` of a full grid."""
+    count = len(places_px)
+    reasons = np.full(count, int(PromptReason.GRID), dtype=np.int64)
+    return Prompts(places_px, np.full((count, 4), np.nan), reasons, np.full(count, np.nan))
+
+
+def _resolved_in_view(predictions: TrackPredictions, size: tuple[int, int]) -> IntArray:
+    """Find the rows of resolved objects more than two pixels of whose predicted box lie in the image."""
+    clipped = _clipped(_corners(predictions.boxes_xywh_px), size)
+    extent = clipped[:, 2:] - clipped[:, :2]
+    return np.flatnonzero(predictions.resolved & (extent > 2).all(axis=1))
+
+
+def _owners(regions: Regions, predictions: TrackPredictions, tracks: IntArray) -> IntArray:
+    """Find the object `(R,)` to which each region belongs, `_NOBODYS`, or `_SEVERAL` where it holds several."""
+    owner = np.full(len(regions), _NOBODYS, dtype=np.int64)
+    if len(regions) == 0 or len(tracks) == 0:
+        return owner
+    own = regions.boxes_xyxy_px
+    widths = np.concatenate([own[:, :2], own[:, 2:] - own[:, :2] + 1], axis=1)
+    expected = predictions.boxes_xywh_px[tracks]
+    spread = np.sqrt(predictions.covariances[tracks][:, [0, 1], [0, 1]])
+    margin = _WIDENED_SIGMA * spread + _WIDENED_SHARE * expected[:, 2:] + _WIDENED_PX
+    wide = np.concatenate([expected[:, :2] - margin, expected[:, 2:] + 2 * margin], axis=1)
+    overlap = box_iou(widths, expected)
+    inside = box_intersection(widths, wide) / widths[:, 2:].prod(axis=1)[:, None]
+    belongs = (inside > _INSIDE_SHARE) | (overlap > _SAME_IOU)
+    centres = expected[:, :2] + expected[:, 2:] / 2
+    held = ((centres >= own[:, None, :2]) & (centres <= own[:, None, 2:])).all(axis=2)
+    best = np.where(belongs, overlap + inside, -1.0).argmax(axis=1)
+    owner = np.where(belongs.any(axis=1), best, owner)
+    return np.where((held & predictions.believed[tracks]).sum(axis=1) >= 2, _SEVERAL, owner)
+
+
+def _measured(regions: Regions, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Compute the point and the box of a prompt from the object's own regions, the largest of which come first.
+
+    Against the sky all parts of a body show; residual motion leaves trails, so there its thickest part counts.
+    """
+    on_sky = _shares(regions.sky, regions.boxes_xyxy_px[rows]) > 0
+    boxes = regions.boxes_xyxy_px[rows[on_sky]] if on_sky.any() else regions.cores_xyxy_px[rows[:1]]
+    box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    return regions.seeds_px[rows[0]], box
+
+
+def _owns_sky(owner: IntArray, on_sky: BoolArray, count: int) -> BoolArray:
+    """Test which of some objects `(count,)` own a region against the sky."""
+    owns = np.zeros(count, dtype=bool)
+    owns[owner[on_sky & (owner >= 0)]] = True
+    return owns
+
+
+def _shares(mask: BoolArray, boxes_xyxy: FloatArray) -> FloatArray:
+    """Compute the share `(B,)` of boxes `(B, 4)` inside the image that a mask `(H, W)` fills."""
+    total = cv2.integral(mask.astype(np.uint8))
+    left, top = np.floor(boxes_xyxy[:, :2]).astype(np.int64).T
+    right, bottom = np.ceil(boxes_xyxy[:, 2:]).astype(np.int64).T + 1
+    count = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    return np.asarray(count / ((right - left) * (bottom - top)))
+
+
+def _corners(boxes_xywh: FloatArray) -> FloatArray:
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
+
+
+def _clipped(boxes_xyxy: FloatArray, size: tuple[int, int]) -> FloatArray:
+    return np.clip(boxes_xyxy, 0, np.tile(np.array(size)[::-1] - 1, 2))

@@ -1,0 +1,195 @@
+"""The segments of a frame: masks and point sources in one form, with the error of their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparsematch_ros.data import FloatArray, IntArray, PromptReason, check_shape
+from sparsematch_ros.detection.regions import EVIDENT, Regions
+from sparsematch_ros.detection.sources import Sources
+from sparsematch_ros.segmentation.masks import border_contacts, mask_geometry
+
+# Error of a mask's boundary [px], and the share of its size by which SAM's masks change between frames.
+_BOUNDARY_SIGMA_PX, _SIZE_SHARE = 0.2, 0.002
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """What was found in one frame: rows [0, M) carry a mask, rows [M, N) are point sources without one.
+
+    Attributes:
+        masks: `(M, H, W)` bool tensor, on the device that made it.
+        boxes_xywh_px: `(N, 4)` float64.
+        centroids_px: `(N, 2)` float64.
+        covariances_px2: `(N, 2, 2)` float64 error of the centroids.
+        mobilities: `(N, 2, 2)` float64 d centroid / d place of the body: less than the identity where the image's
+            border cuts the mask, as what enters or leaves there moves the centroid the other way.
+        areas_px: `(N,)` float64.
+        scores: `(N,)` float64 in [0, 1]: predicted IoU of a mask, detection confidence of a point source.
+        stability: `(N,)` float64 in [0, 1]; 1 for point sources.
+        reasons: `(N,)` int64 of `PromptReason`.
+        fluxes: `(N,)` float64 summed brightness above the background [grey levels]; NaN for masks.
+        moving_shares: `(N,)` float64 in [0, 1]: share of its pixels that no layer of the background explains; NaN where
+            residual motion was not measured, and for point sources.
+
+    """
+
+    masks: Tensor
+    boxes_xywh_px: FloatArray
+    centroids_px: FloatArray
+    covariances_px2: FloatArray
+    mobilities: FloatArray
+    areas_px: FloatArray
+    scores: FloatArray
+    stability: FloatArray
+    reasons: IntArray
+    fluxes: FloatArray
+    moving_shares: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        count = len(self.centroids_px)
+        check_shape("masks", self.masks, None, None, None)
+        if self.masks.shape[0] > count:
+            raise ValueError(f"{self.masks.shape[0]} masks for {count} segments")
+        check_shape("boxes_xywh_px", self.boxes_xywh_px, count, 4)
+        check_shape("centroids_px", self.centroids_px, count, 2)
+        for name in ("covariances_px2", "mobilities"):
+            check_shape(name, getattr(self, name), count, 2, 2)
+        for name in ("areas_px", "scores", "stability", "reasons", "fluxes", "moving_shares"):
+            check_shape(name, getattr(self, name), count)
+
+    def __len__(self) -> int:
+        """Count the segments."""
+        return len(self.centroids_px)
+
+    @property
+    def mask_count(self) -> int:
+        """Count the segments that carry a mask."""
+        return int(self.masks.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class MaskRows:
+    """The masks of a frame with SAM's figures, on the device.
+
+    Attributes:
+        masks: `(M, H, W)` bool.
+        scores: `(M,)` predicted IoU.
+        stability: `(M,)` stability score.
+        reasons: `(M,)` float of `PromptReason`.
+        owners: `(M,)` int64, the encoded part of the frame that each comes from.
+        prompts: `(M,)` int64, the prompt that each answers, -1 for none.
+
+    """
+
+    masks: Tensor
+    scores: Tensor
+    stability: Tensor
+    reasons: Tensor
+    owners: Tensor
+    prompts: Tensor
+
+    @classmethod
+    def empty(cls, size: tuple[int, int], device: torch.device) -> MaskRows:
+        """Make the masks of a frame of `size` (height, width) in which nothing was asked."""
+        none = torch.zeros(0, device=device)
+        masks = torch.zeros((0, *size), dtype=torch.bool, device=device)
+        return cls(masks, none, none, none, none.long(), none.long())
+
+    @classmethod
+    def join(cls, parts: Sequence[MaskRows]) -> MaskRows:
+        """Put several parts one after another."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _COLUMNS))
+
+    def take(self, rows: Tensor) -> MaskRows:
+        """Select some rows, by number or by a mask."""
+        return MaskRows(*(getattr(self, name)[rows] for name in _COLUMNS))
+
+
+_COLUMNS = ("masks", "scores", "stability", "reasons", "owners", "prompts")
+
+
+def assemble(rows: MaskRows, sources: Sources, regions: Regions) -> tuple[Segments, IntArray]:
+    """Join masks and point sources; the masks' figures come to the host in one copy.
+
+    Returns:
+        The segments, without masks that are empty, and the owners `(M,)` int64 of the masks.
+
+    """
+    masks, table, contacts = _mask_table(rows, regions)
+    joined = np.concatenate([table[:, :11], _point_table(sources)])
+    covariances, mobilities = _mask_errors(table, contacts, masks.shape[1:])
+    round_errors = sources.sigmas_px[:, None, None] ** 2 * np.eye(2)
+    segments = Segments(
+        masks=masks,
+        boxes_xywh_px=joined[:, :4],
+        centroids_px=joined[:, 4:6],
+        covariances_px2=np.concatenate([covariances, round_errors]),
+        mobilities=np.concatenate([mobilities, np.broadcast_to(np.eye(2), (len(sources), 2, 2))]),
+        areas_px=joined[:, 6],
+        scores=joined[:, 7],
+        stability=joined[:, 8],
+        reasons=joined[:, 9].astype(np.int64),
+        fluxes=np.concatenate([np.full(len(table), np.nan), sources.fluxes]),
+        moving_shares=joined[:, 10],
+    )
+    return segments, table[:, 11].astype(np.int64)
+
+
+def _mask_table(rows: MaskRows, regions: Regions) -> tuple[Tensor, FloatArray, FloatArray]:
+    """Measure the masks that are not empty: a row of figures for each, and their contacts with the border."""
+    boxes, centroids, areas = mask_geometry(rows.masks)
+    shares = torch.full_like(areas, float("nan"))
+    if regions.evidence is not None and len(rows.masks):
+        evident = torch.from_numpy(regions.evidence > EVIDENT).to(rows.masks.device)
+        shares = (rows.masks & evident).flatten(1).sum(dim=1) / areas.clamp(min=1)
+    columns = (rows.scores, rows.stability, rows.reasons, shares, rows.owners)
+    figures = torch.stack([areas, *(column.double() for column in columns)], dim=1)
+    contacts = border_contacts(rows.masks)
+    everything = torch.cat([boxes, centroids, figures, contacts.flatten(1)], dim=1).cpu().numpy()
+    full = everything[:, 6] > 0
+    masks = rows.masks if full.all() else rows.masks[torch.as_tensor(full, device=rows.masks.device)]
+    return masks, everything[full, :12], everything[full, 12:].reshape(-1, 4, 2)
+
+
+def _mask_errors(table: FloatArray, contacts: FloatArray, size: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    """Compute covariances and mobilities `(M, 2, 2)` of the masks' centroids.
+
+    A body that moves by d pushes the area l (d n) over a border that it meets along a length l, n being the normal to
+    the outside. With it goes its moment about the centroid: d centroid / d place = 1 - sum l / A (contact - centroid) n.
+
+    Args:
+        table: rows of `_mask_table`.
+        contacts: `(M, 4, 2)` length of the contact with the left, right, top and bottom border, and the place of its
+            middle along it [px].
+        size: height and width of the image [px].
+
+    """
+    height, width = size[-2:]
+    centroids, areas = table[:, 4:6], table[:, 6]
+    sigma = np.hypot(_BOUNDARY_SIGMA_PX, _SIZE_SHARE * np.sqrt(areas))
+    mobilities = np.broadcast_to(np.eye(2), (len(table), 2, 2)).copy()
+    edges = ((0, -0.5, -1.0), (0, width - 0.5, 1.0), (1, -0.5, -1.0), (1, height - 0.5, 1.0))
+    for side, (axis, edge, outward) in enumerate(edges):
+        middle = np.zeros((len(table), 2))
+        middle[:, axis], middle[:, 1 - axis] = edge, contacts[:, side, 1]
+        mobilities[:, :, axis] -= outward * (contacts[:, side, 0] / areas)[:, None] * (middle - centroids)
+    return sigma[:, None, None] ** 2 * np.eye(2), mobilities
+
+
+def _point_table(sources: Sources) -> FloatArray:
+    """Lay point sources out as masks are: box, centroid, area, score, stability, reason, moving share."""
+    count = len(sources)
+    extent = np.full((count, 2), 3.0) + np.abs(sources.smear_px)
+    score = (1 - np.exp(-sources.snr / 5.0))[:, None]
+    column = np.ones((count, 1))
+    area = np.pi / 4 * extent.prod(axis=1)[:, None]
+    corner = sources.points_px - (extent - 1) / 2
+    reason = column * float(PromptReason.POINT_SOURCE)
+    return np.concatenate([corner, extent, sources.points_px, area, score, column, reason, column * np.nan], axis=1)

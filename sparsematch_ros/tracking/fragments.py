@@ -1,0 +1,34 @@
+"""Tracked parts of one body: they show beside a larger object, and go where it goes."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chi2
+
+from sparsematch_ros.data import BoolArray
+from sparsematch_ros.geometry import mahalanobis2
+from sparsematch_ros.tracking.models import MOVING
+from sparsematch_ros.tracking.table import TrackTable
+
+# A part is smaller than this share of the whole, and within this share of its longer side from it.
+_AREA_SHARE, _GAP_SHARE = 0.35, 0.5
+# A body turns this fast at most, which moves its ends [rad/s].
+_TURN_RAD_S = 0.1
+# One part in a hundred is taken for an object of its own.
+_LIMIT = float(chi2.isf(0.01, 2))
+
+
+def are_fragments(table: TrackTable) -> BoolArray:
+    """Test which objects `(T,)` keep beside one that is much larger, or beside another part of it, and move with it."""
+    low, extent = table.boxes_xywh_px[:, :2], table.boxes_xywh_px[:, 2:]
+    high = low + extent
+    gaps = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).clip(min=0).max(axis=2)
+    states, covariances = table.bank.mean(MOVING)
+    distances = np.linalg.norm(states[:, None, :2] - states[None, :, :2], axis=2)
+    spread = covariances[:, None, 2:, 2:] + covariances[None, :, 2:, 2:]
+    spread = spread + ((_TURN_RAD_S / 2 * distances) ** 2)[..., None, None] * np.eye(2) + 1e-9 * np.eye(2)
+    together = mahalanobis2(states[:, None, 2:] - states[None, :, 2:], spread) < _LIMIT
+    smaller = table.areas_px[:, None] < _AREA_SHARE * table.areas_px[None]
+    reach = _GAP_SHARE * np.maximum(extent.max(axis=1)[:, None], extent.max(axis=1)[None])
+    part = (gaps < reach) & together & ~table.point_source[None]
+    return np.asarray((part & smaller).any(axis=1))

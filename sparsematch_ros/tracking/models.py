@@ -1,0 +1,248 @@
+"""A bank of motion models for each object: at rest in a layer of the background, or moving on its own.
+
+Every model is a Kalman filter of centroid and velocity. Their weights are the probabilities that each is right; they
+follow the likelihoods of the innovations, and objects pass from one model to another with small probabilities (the
+interacting multiple model, Blom and Bar-Shalom, "The interacting multiple model algorithm for systems with Markovian
+switching coefficients", 1988).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from sparsematch_ros.background.layers import Background, Layer, LayerKind
+from sparsematch_ros.data import BoolArray, FloatArray, IntArray
+
+# Standard deviation of the centroid as a multiple of the measured one: masks may be worse than they look.
+_NOISES = (1.0, 4.0)
+# Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
+_ACCELERATIONS = (0.3, 3.0, 20.0)
+_RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR)
+# Share of its size by which the centroid of a resting body wanders from frame to frame.
+_WANDER_SHARE = 0.001
+# Chance a frame that an object passes between rest and motion, and between models of the same kind.
+_SWITCH, _WITHIN = 0.005, 0.05
+# Prior chance that a newborn moves.
+_MOVING_PRIOR = 0.5
+# Motion of the image that is unknown [px].
+_UNKNOWN_PX = 20.0
+
+
+def _model_table() -> tuple[IntArray, FloatArray, FloatArray]:
+    """Lay out the models: layer (-1: moving), acceleration and noise of each."""
+    rows = [(int(layer), 0.0, noise) for layer in _RESTING for noise in _NOISES]
+    rows += [(-1, acceleration, noise) for acceleration in _ACCELERATIONS for noise in _NOISES]
+    layers, accelerations, noises = zip(*rows)
+    return np.array(layers), np.array(accelerations), np.array(noises)
+
+
+LAYERS, _ACCELERATION, _NOISE = _model_table()
+COUNT = len(LAYERS)
+MOVING: BoolArray = LAYERS < 0
+
+
+def _switching() -> FloatArray:
+    """Compute the chances `(M, M)` of passing from a model (row) to another (column) in a frame."""
+    same_kind = MOVING[:, None] == MOVING[None]
+    chances = np.where(same_kind, _WITHIN / np.maximum(same_kind.sum(axis=1, keepdims=True) - 1, 1), 0.0)
+    chances += np.where(~same_kind, _SWITCH / (~same_kind).sum(axis=1, keepdims=True), 0.0)
+    np.fill_diagonal(chances, 0.0)
+    return np.asarray(chances + np.diag(1 - chances.sum(axis=1)))
+
+
+_SWITCHING = _switching()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBank:
+    """M models of each of T objects.
+
+    Attributes:
+        log_weights: `(T, M)` log probability of each model.
+        states: `(T, M, 4)` centroid [px] and velocity against the reference layer [px/s].
+        covariances: `(T, M, 4, 4)`.
+
+    """
+
+    log_weights: FloatArray
+    states: FloatArray
+    covariances: FloatArray
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return len(self.states)
+
+    @classmethod
+    def born(cls, centroids_px: FloatArray, covariances_px2: FloatArray, speed_sigma_px_s: float) -> ModelBank:
+        """Start with K centroids; moving ones may have any velocity up to some standard deviation an axis."""
+        count = len(centroids_px)
+        states = np.zeros((count, COUNT, 4))
+        states[:, :, :2] = centroids_px[:, None]
+        covariances = np.zeros((count, COUNT, 4, 4))
+        covariances[:, :, :2, :2] = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
+        covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speed_sigma_px_s**2
+        prior = np.where(MOVING, _MOVING_PRIOR / MOVING.sum(), (1 - _MOVING_PRIOR) / (~MOVING).sum())
+        return cls(np.tile(np.log(prior), (count, 1)), states, covariances)
+
+    def take(self, rows: IntArray | BoolArray) -> ModelBank:
+        """Select some objects."""
+        return ModelBank(self.log_weights[rows], self.states[rows], self.covariances[rows])
+
+    def join(self, other: ModelBank) -> ModelBank:
+        """Append other objects."""
+        names = ("log_weights", "states", "covariances")
+        return ModelBank(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+    @property
+    def moving(self) -> FloatArray:
+        """Probability `(T,)` that each object moves on its own."""
+        return np.asarray(np.exp(logsumexp(self.log_weights[:, MOVING], axis=1))) if len(self) else np.zeros(0)
+
+    def mean(self, models: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Compute the mean `(T, 4)` and covariance `(T, 4, 4)` over all models, or over some `(M,)`."""
+        chosen = np.ones(COUNT, dtype=bool) if models is None else models
+        log_weights = self.log_weights[:, chosen]
+        weights = np.exp(log_weights - logsumexp(log_weights, axis=1, keepdims=True))
+        return _mixture(weights, self.states[:, chosen], self.covariances[:, chosen])
+
+    def predicted(self, background: Background, mobilities: FloatArray, sizes_px: FloatArray, acceleration_px_s2: float) -> ModelBank:
+        """Predict into the next frame.
+
+        Args:
+            background: its motion.
+            mobilities: `(T, 2, 2)` of the objects' last segments.
+            sizes_px: `(T,)` their sizes.
+            acceleration_px_s2: typical acceleration of an object [px/s^2].
+
+        """
+        if len(self) == 0:
+            return self
+        mixed = self._mixed()
+        states, covariances = mixed.states.copy(), mixed.covariances.copy()
+        layers = {int(layer.kind): layer for layer in background.layers}
+        for kind in _RESTING:
+            models = np.flatnonzero(LAYERS == kind)
+            layer = layers.get(int(kind), background.reference)
+            _rest(states, covariances, models, layer, mobilities, sizes_px)
+        models = np.flatnonzero(MOVING)
+        _move(states, covariances, models, background, acceleration_px_s2)
+        return ModelBank(mixed.log_weights, states, covariances)
+
+    def log_densities(self, places_px: FloatArray, covariances_px2: FloatArray) -> FloatArray:
+        """Compute the log density `(T, N)` [1/px^2] of N measured places under the predictions.
+
+        Args:
+            places_px: `(N, 2)`.
+            covariances_px2: `(T, N, 2, 2)` their errors if they are these objects.
+
+        """
+        differences = places_px[None, None] - self.states[:, :, None, :2]
+        noises = covariances_px2[:, None] * (_NOISE**2)[:, None, None, None]
+        each = _log_normal(differences, self.covariances[:, :, None, :2, :2] + noises)
+        return np.asarray(logsumexp(each + self.log_weights[:, :, None], axis=1))
+
+    def updated(self, seen: IntArray, places_px: FloatArray, covariances_px2: FloatArray, extra: FloatArray) -> ModelBank:
+        """Correct the objects `(K,)` that were seen by their measured places.
+
+        Args:
+            seen: rows of the objects.
+            places_px: `(K, 2)`.
+            covariances_px2: `(K, 2, 2)`.
+            extra: `(K, M)` further log likelihoods of the models.
+
+        """
+        states, covariances = self.states[seen], self.covariances[seen]
+        noises = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
+        innovations = places_px[:, None] - states[:, :, :2]
+        spreads = covariances[:, :, :2, :2] + noises
+        gains = np.linalg.solve(spreads, covariances[:, :, :2, :]).swapaxes(2, 3)
+        weights = self.log_weights.copy()
+        weights[seen] += _log_normal(innovations, spreads) + extra
+        weights -= logsumexp(weights, axis=1, keepdims=True)
+        new_states, new_covariances = self.states.copy(), self.covariances.copy()
+        new_states[seen] = states + np.einsum("kmij,kmj->kmi", gains, innovations)
+        keep = np.eye(4) - gains @ np.eye(2, 4)
+        new_covariances[seen] = keep @ covariances @ keep.swapaxes(2, 3) + gains @ noises @ gains.swapaxes(2, 3)
+        return ModelBank(weights, new_states, new_covariances)
+
+    def _mixed(self) -> ModelBank:
+        """Let each model start from what all models, weighed by the chance of passing to it, make of the object."""
+        joint = np.exp(self.log_weights)[:, :, None] * _SWITCHING
+        weights = joint.sum(axis=1)
+        shares = joint / weights[:, None]
+        states = np.einsum("tij,tik->tjk", shares, self.states)
+        apart = self.states[:, :, None] - states[:, None]
+        covariances = np.einsum("tij,tikl->tjkl", shares, self.covariances)
+        covariances += np.einsum("tij,tijk,tijl->tjkl", shares, apart, apart)
+        return ModelBank(np.log(weights), states, covariances)
+
+
+def _mixture(weights: FloatArray, states: FloatArray, covariances: FloatArray) -> tuple[FloatArray, FloatArray]:
+    mean = np.einsum("tm,tmi->ti", weights, states)
+    apart = states - mean[:, None]
+    spread = np.einsum("tm,tmij->tij", weights, covariances) + np.einsum("tm,tmi,tmj->tij", weights, apart, apart)
+    return mean, spread
+
+
+def _rest(
+    states: FloatArray, covariances: FloatArray, models: IntArray, layer: Layer | None, mobilities: FloatArray,
+    sizes_px: FloatArray,
+) -> None:  # fmt: skip
+    """Carry objects at rest in a layer along with it; what the border cuts moves by its mobility only."""
+    places = states[:, models, :2]
+    flat = places.reshape(-1, 2)
+    mobility = np.repeat(mobilities, len(models), axis=0)
+    wander = (np.repeat(sizes_px, len(models)) * _WANDER_SHARE) ** 2
+    carried, jacobians, errors = flat, np.broadcast_to(np.eye(2), (len(flat), 2, 2)), np.zeros((len(flat), 2, 2))
+    if layer is None:
+        wander = wander + _UNKNOWN_PX**2
+    else:
+        transport = layer.transport(flat)
+        carried, jacobians, errors = transport.points_px, transport.jacobians, transport.covariances_px2
+    moved = flat + np.einsum("nij,nj->ni", mobility, carried - flat)
+    spread = covariances[:, models, :2, :2].reshape(-1, 2, 2)
+    spread = jacobians @ spread @ jacobians.swapaxes(1, 2) + errors + wander[:, None, None] * np.eye(2)
+    states[:, models, :2], states[:, models, 2:] = moved.reshape(places.shape), 0.0
+    rest = np.zeros((*places.shape[:2], 4, 4))
+    rest[:, :, :2, :2] = spread.reshape(*places.shape[:2], 2, 2)
+    covariances[:, models] = rest
+
+
+def _move(
+    states: FloatArray, covariances: FloatArray, models: IntArray, background: Background, acceleration_px_s2: float
+) -> None:
+    """Let moving objects go on with their velocity, then carry them along with the reference layer.
+
+    Process noise is white acceleration (Bar-Shalom, "Estimation with Applications to Tracking and Navigation", 6.3.2).
+    """
+    dt_s = background.dt_s
+    own, spread = states[:, models].reshape(-1, 4), covariances[:, models].reshape(-1, 4, 4)
+    coasted = own[:, :2] + dt_s * own[:, 2:]
+    jacobians = np.broadcast_to(np.eye(2), (len(own), 2, 2))
+    carried, errors = coasted, np.broadcast_to(_UNKNOWN_PX**2 * np.eye(2), (len(own), 2, 2))
+    if background.reference is not None:
+        transport = background.reference.transport(coasted)
+        carried, jacobians, errors = transport.points_px, transport.jacobians, transport.covariances_px2
+    transition = np.zeros((len(own), 4, 4))
+    transition[:, :2, :2] = transition[:, 2:, 2:] = jacobians
+    transition[:, :2, 2:] = dt_s * jacobians
+    block = np.array([[dt_s**4 / 4, dt_s**3 / 2], [dt_s**3 / 2, dt_s**2]])
+    noise = np.kron(block, np.eye(2)) * ((_ACCELERATION[models] * acceleration_px_s2) ** 2)[:, None, None]
+    spread = transition @ spread @ transition.swapaxes(1, 2) + np.tile(noise, (len(states), 1, 1))
+    spread[:, :2, :2] += errors
+    velocity = np.einsum("nij,nj->ni", jacobians, own[:, 2:])
+    shape = (len(states), len(models))
+    states[:, models] = np.concatenate([carried, velocity], axis=1).reshape(*shape, 4)
+    covariances[:, models] = spread.reshape(*shape, 4, 4)
+
+
+def _log_normal(differences: FloatArray, spreads: FloatArray) -> FloatArray:
+    """Compute the log of Gaussian densities of vectors `(..., 2)` under covariances `(..., 2, 2)`."""
+    a, b, c = spreads[..., 0, 0], spreads[..., 0, 1], spreads[..., 1, 1]
+    determinant = a * c - b * b
+    x, y = differences[..., 0], differences[..., 1]
+    distance2 = (c * x * x - 2 * b * x * y + a * y * y) / determinant
+    return np.asarray(-0.5 * distance2 - 0.5 * np.log(determinant) - np.log(2 * np.pi))
