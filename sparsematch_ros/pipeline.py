@@ -176,7 +176,9 @@ class Pipeline:
         """Find the point sources that are neither stars nor fixed on the detector, and bright enough or tracked."""
         sources = detections.sources
         claimed = self._tracker.claims(predictions, sources.points_px)
-        movers = self._static.movers(sources.points_px, sources.sigmas_px, background.stars, claimed, size)
+        movers = self._static.movers(
+            sources.points_px, sources.sigmas_px, sources.spread_root_px, background.stars, claimed, size
+        )
         bright = sources.snr >= self.config.segmentation.point_source_snr
         alone = detections.regions.off(sources.points_px) & detections.bodies.off(sources.points_px)
         return np.asarray(movers & alone & (bright | claimed) & self.config.segmentation.point_sources)

@@ -18,10 +18,12 @@ _SAME_PX, _SAME_SIGMA = 0.4, 3.0
 _FOLLOW = 0.1
 # A place is kept through as many misses as it had hits, and no more than this; so many places are kept.
 _MOST_MISSES, _MOST_PLACES = 10, 6000
-# Seen this often at its place a source is static for good, whatever is tracked nearby.
-_FIXED_HITS = 4
-# This close to the border a source is cut [px].
-_BORDER_PX = 4
+# Seen this often at its place a source is static for good; fewer times it may still be an object tracked there.
+_FIXED_HITS, _CLAIMED_HITS = 4, 2
+# So near to a star, in standard deviations of the point spread, a source is a blend with it.
+_BLEND_SIGMA = 1.5
+# So near to the border it is cut.
+_BORDER_SIGMA = 2.5
 # The detector is told from the sky once the sky has moved this far over it [px].
 _LEAST_WAY_PX = 1.5
 
@@ -60,6 +62,17 @@ class StaticSources:
         near = distance <= _SAME_PX + _SAME_SIGMA * sigmas_px
         return np.where(near, self.hits[row], 0), np.where(near, self.ways_px[row], 0.0)
 
+    def beside(self, points_px: FloatArray, root: FloatArray) -> BoolArray:
+        """Test which of S points lie within the point spread, of root `(2, 2)` [px], of a source that is surely static.
+
+        What is measured there is a blend with it.
+        """
+        fixed = self.places_px[self.hits >= _FIXED_HITS]
+        if len(fixed) == 0 or len(points_px) == 0:
+            return np.zeros(len(points_px), dtype=bool)
+        scale = np.linalg.inv(root)
+        return np.asarray(cKDTree(fixed @ scale).query(points_px @ scale)[0] <= _BLEND_SIGMA)
+
     def learn(self, points_px: FloatArray, sigmas_px: FloatArray, size: tuple[int, int]) -> None:
         """Count the sources `(S,)` of a frame of some height and width that are found again, and remember new ones."""
         places, seen = self.places_px.copy(), np.zeros(len(self.places_px), dtype=bool)
@@ -89,8 +102,9 @@ class StaticBackground:
         self._started = False
 
     def movers(
-        self, points_px: FloatArray, sigmas_px: FloatArray, sky: Layer | None, claimed: BoolArray, size: tuple[int, int]
-    ) -> BoolArray:
+        self, points_px: FloatArray, sigmas_px: FloatArray, root: FloatArray, sky: Layer | None, claimed: BoolArray,
+        size: tuple[int, int],
+    ) -> BoolArray:  # fmt: skip
         """Test which of a frame's S sources belong to no layer of the background, and remember all of them.
 
         Before anything is remembered, none does.
@@ -98,6 +112,7 @@ class StaticBackground:
         Args:
             points_px: `(S, 2)` centroids.
             sigmas_px: `(S,)` their standard deviations an axis.
+            root: `(2, 2)` symmetric root of the covariance of a point source's image [px].
             sky: motion of the stars since the frame before, or None.
             claimed: `(S,)` where tracked objects are predicted; a source that is new there may be one.
             size: height and width of the image [px].
@@ -109,7 +124,8 @@ class StaticBackground:
         fixed_hits, ways_px = self._detector.at(points_px, sigmas_px)
         on_detector = np.where(ways_px >= _LEAST_WAY_PX, fixed_hits, 0)
         known = np.maximum(hits, on_detector)
-        movers = ((known == 0) & _seen_before(points_px, sky, size)) | (claimed & (known < _FIXED_HITS))
+        fresh = (known == 0) & _seen_before(points_px, sky, size, root) & ~self._sky.beside(points_px, root)
+        movers = fresh | (claimed & (known < _CLAIMED_HITS))
         if not self._started or sky is None:
             movers[:] = False
         self._started = len(points_px) > 0
@@ -118,9 +134,12 @@ class StaticBackground:
         return movers
 
 
-def _seen_before(points_px: FloatArray, sky: Layer | None, size: tuple[int, int]) -> BoolArray:
+def _seen_before(points_px: FloatArray, sky: Layer | None, size: tuple[int, int], root: FloatArray) -> BoolArray:
     """Test at which points `(S, 2)` the frame before could have shown a source: new stars enter along the border."""
     if sky is None:
         return np.zeros(len(points_px), dtype=bool)
     before = apply_homography(np.linalg.inv(sky.homography), points_px)
-    return np.asarray(((before >= _BORDER_PX) & (before <= np.array(size)[::-1] - 1 - _BORDER_PX)).all(axis=1))
+    margin = _BORDER_SIGMA * np.sqrt((root @ root).diagonal())
+    limits = np.array(size)[::-1] - 1 - margin
+    both = np.stack([before, points_px])
+    return np.asarray(((both >= margin) & (both <= limits)).all(axis=(0, 2)))

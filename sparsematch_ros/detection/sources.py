@@ -62,6 +62,11 @@ class Sources:
         """Count the sources."""
         return len(self.points_px)
 
+    @property
+    def spread_root_px(self) -> FloatArray:
+        """Symmetric root `(2, 2)` of the covariance of a point source's image after smoothing and filtering [px]."""
+        return _spread_root(self.smear_px)
+
     def take(self, rows: IntArray | BoolArray) -> Sources:
         """Select some sources."""
         return Sources(self.points_px[rows], self.sigmas_px[rows], self.fluxes[rows], self.snr[rows], self.smear_px)

@@ -8,15 +8,17 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, TrackPredictions
+from sparsematch_ros.detection.bodies import LEAST_AREA_PX
 from sparsematch_ros.geometry import box_intersection, touches_border
 from sparsematch_ros.segmentation.masks import masks_at
 from sparsematch_ros.segmentation.segments import Segments
 
 # Chance that an object in view is detected, and that one is that others hide.
 DETECTION, HIDDEN_DETECTION = 0.9, 0.1
-# Areas and fluxes of the same object differ by this much from frame to frame (standard deviation of the log), those of
-# clutter by anything within a factor of e^8; one mask in twenty is broken, and hardly any point.
-_SIZE_SIGMA, _SIZE_RANGE, _BROKEN, _BROKEN_POINT = 0.25, 8.0, 0.05, 1e-4
+# Areas and fluxes of the same object differ by this much from frame to frame (standard deviation of the log); one mask
+# in twenty is broken, and hardly any point. Of clutter they fall off from the least ones by this power.
+_SIZE_SIGMA, _BROKEN, _BROKEN_POINT = 0.25, 0.05, 1e-4
+_AREA_POWER, _FLUX_POWER = 1.0, 2.0
 # Standard deviation of a centroid for a change of its mask's size, both in pixels.
 _SHAPE_SHARE = 0.5
 # Log likelihood ratio for each unit of the cosine, about the cosine of unlike segments, and its bounds.
@@ -132,29 +134,49 @@ def _fragments(
 
 
 def _area_ratio(predictions: TrackPredictions, segments: Segments) -> FloatArray:
-    """Compute log p(area | same) / p(area | clutter), `(T, N)`; of what the border cuts, and of points, areas say less."""
+    """Compute log p(area | same) / p(area | clutter), `(T, N)`; 0 between point sources, which have none."""
     areas = np.maximum(predictions.areas_px, 1.0)[:, None], np.maximum(segments.areas_px, 1.0)[None]
     size = segments.masks.shape[1:]
     cut = touches_border(predictions.boxes_xywh_px, size)[:, None] | touches_border(segments.boxes_xywh_px, size)
-    # The area of a few pixels is known to the pixels of its outline.
+    # The area of a few pixels is known to the pixels of its outline; what the border cuts may have any.
     sigma = np.sqrt(_SIZE_SIGMA**2 + 4 / areas[0] + 4 / areas[1] + cut)
     # A point source does not become a body from one frame to the next.
     broken = np.where(predictions.resolved, _BROKEN, _BROKEN_POINT)[:, None]
-    return _size_ratio(np.log(areas[1] / areas[0]), sigma, broken)
+    excess = np.log(np.maximum(areas[1] / LEAST_AREA_PX, 1.0))
+    ratio = _size_ratio(np.log(areas[1] / areas[0]), sigma, broken, excess, _AREA_POWER)
+    points = ~predictions.resolved[:, None] & (np.arange(len(segments)) >= segments.mask_count)
+    return np.where(points, 0.0, ratio)
 
 
 def _flux_ratio(fluxes: FloatArray, segments: Segments) -> FloatArray:
     """Compute the same of the fluxes; 0 unless both are point sources."""
-    change = np.log(np.maximum(segments.fluxes, 1.0)[None] / np.maximum(fluxes, 1.0)[:, None])
-    noise = 1 / np.maximum(-5 * np.log(np.maximum(1 - segments.scores, 1e-9)), 1.0)
+    change = np.log(np.maximum(segments.fluxes, 1e-3)[None] / np.maximum(fluxes, 1e-3)[:, None])
     known = np.isfinite(change)
-    ratio = _size_ratio(np.where(known, change, 0.0), np.hypot(_SIZE_SIGMA, 2 * noise)[None], np.array(_BROKEN))
+    if not known.any():
+        return np.zeros_like(change)
+    snr = np.maximum(-5 * np.log(np.maximum(1 - segments.scores, 1e-9)), 1.0)
+    excess = np.log(np.maximum(snr / np.min(snr[segments.mask_count :]), 1.0))
+    sigma = np.hypot(_SIZE_SIGMA, 2 / snr)[None]
+    ratio = _size_ratio(np.where(known, change, 0.0), sigma, np.array(_BROKEN), excess, _FLUX_POWER)
     return np.where(known, ratio, 0.0)
 
 
-def _size_ratio(change: FloatArray, sigma: FloatArray, broken: FloatArray) -> FloatArray:
+def _size_ratio(
+    change: FloatArray, sigma: FloatArray, broken: FloatArray, excess: FloatArray, power: float
+) -> FloatArray:
+    """Compute the log ratio of a log-normal change to a power law of clutter.
+
+    Args:
+        change: `(T, N)` log of the new size over the old one.
+        sigma: its standard deviation.
+        broken: share of changes that follow the clutter's law instead.
+        excess: `(N,)` log of the new size over the least one that is detected.
+        power: exponent of the number of clutter above a size.
+
+    """
     same = np.exp(-0.5 * (change / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
-    return np.asarray(np.log((1 - broken) * same * _SIZE_RANGE + broken))
+    clutter = power * np.exp(-power * excess)
+    return np.asarray(np.log((1 - broken) * same / clutter + broken))
 
 
 def _cosine_ratio(cosines: FloatArray) -> FloatArray:

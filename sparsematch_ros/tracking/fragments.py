@@ -30,5 +30,7 @@ def are_fragments(table: TrackTable) -> BoolArray:
     together = mahalanobis2(states[:, None, 2:] - states[None, :, 2:], spread) < _LIMIT
     smaller = table.areas_px[:, None] < _AREA_SHARE * table.areas_px[None]
     reach = _GAP_SHARE * np.maximum(extent.max(axis=1)[:, None], extent.max(axis=1)[None])
-    part = (gaps < reach) & together & ~table.point_source[None]
+    # A glint slides over the body on which it is, so inside of one a point source is a part however it moves.
+    inside = table.point_source[:, None] & (gaps == 0)
+    part = (gaps < reach) & (together | inside) & ~table.point_source[None]
     return np.asarray((part & smaller).any(axis=1))
