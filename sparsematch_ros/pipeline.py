@@ -129,7 +129,7 @@ class Pipeline:
                 frame, background, segmentation.segments, descriptors, predictions, previous
             )
             objects = reduce_descriptors(objects, self.config.description.publish_dimensions)
-        view = replace(view, objects=self._tracker.moving_masks(segmentation.segments, frame.size))
+        view = replace(view, objects=self._tracker.moving_masks(segmentation.segments))
         self._past = _Past(view, background, segmentation.segments, objects)
         return FrameResult(
             frame=frame,
@@ -217,6 +217,7 @@ def _view(frame: Frame, measured: Detections, max_stars: int) -> View:
         surroundings=measured.bodies.surroundings,
         sky_share=float(measured.radiance.sky.mean()),
         noise=measured.radiance.pixel_noise,
+        roughness=measured.radiance.roughness,
     )
 
 

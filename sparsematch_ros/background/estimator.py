@@ -23,6 +23,7 @@ _SKY_SHARE = 0.4
 _GROUND_SHARE = 0.02
 # Layers whose motion differs by less than this are the same.
 _SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 3.0
+_MOST_ROUGHNESS = 4.0
 # A change of the interval extrapolates the motion by no more than this factor.
 _MOST_EXTRAPOLATION = 4.0
 
@@ -38,6 +39,7 @@ class View:
         sky_share: share of the image that looks like sky.
         objects: `(H, W)` bool, where tracked objects are, or None.
         noise: standard deviation of a pixel [grey levels].
+        roughness: noise of what looks like sky over that of its pixels.
 
     """
 
@@ -46,6 +48,7 @@ class View:
     surroundings: BoolArray
     sky_share: float
     noise: float
+    roughness: float = 1.0
     objects: BoolArray | None = None
 
 
@@ -161,20 +164,23 @@ def _intrinsics_differ(before: Frame, after: Frame) -> bool:
 
 
 def _sky_in_view(stars: Layer | None, ground: Layer, current: View) -> bool:
-    """Test whether what looks like sky is sky: it fills much of the image, or its stars move otherwise than the ground.
+    """Test whether what looks like sky is sky: it fills much of the image, or it is smooth and its stars move otherwise
+    than the ground.
 
-    Specks of cloud over a dark ocean look like stars, but they move with the ground.
+    A dark ocean looks like sky and specks of cloud over it like stars, but they move with the ground.
     """
     if stars is None:
         return False
     if current.sky_share >= _SKY_SHARE:
         return True
+    if current.roughness > _MOST_ROUGHNESS or stars.inliers == 0:
+        return False
     height, width = current.frame.size
     corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
     by_stars, by_ground = stars.transport(corners), ground.transport(corners)
     spread = by_stars.covariances_px2 + by_ground.covariances_px2 + _SAME_MOTION_PX**2 * np.eye(2)
     distance2 = mahalanobis2(by_stars.points_px - by_ground.points_px, spread)
-    return stars.inliers > 0 and bool(distance2.max() > _SAME_MOTION_SIGMA**2)
+    return bool(distance2.max() > _SAME_MOTION_SIGMA**2)
 
 
 def _expected(homography: FloatArray, last_dt_s: float, dt_s: float) -> FloatArray:

@@ -8,6 +8,8 @@ what remains is the object itself.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -28,6 +30,21 @@ _LEAST_SAMPLES = 100
 _MARGIN_PX = 3
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the background does not explain.
+
+    Attributes:
+        deviations: `(H, W)` float32 distance of each pixel from the nearest layer [standard deviations]; 0 where no
+            remembered image shows the place.
+        expected: `(H, W)` float32 the image that comes nearest [grey levels].
+
+    """
+
+    deviations: Raster
+    expected: Raster
+
+
 class ResidualMotion:
     """Compares each frame with the remembered background."""
 
@@ -42,7 +59,7 @@ class ResidualMotion:
 
     def __call__(
         self, smooth: Raster, background: Background, surroundings: BoolArray, objects: BoolArray | None
-    ) -> Raster | None:
+    ) -> Evidence | None:
         """Compute by how many standard deviations each pixel differs from the background, and remember the frame.
 
         Args:
@@ -52,8 +69,7 @@ class ResidualMotion:
             objects: `(H, W)` bool, where objects were tracked in the frame before, or None.
 
         Returns:
-            `(H, W)` float32, 0 where no remembered image shows the place; None before two are remembered, and where no
-            layer is known.
+            None before two images are remembered, and where no layer is known.
 
         """
         layers = {layer.kind: layer for layer in (background.stars, background.ground) if layer is not None}
@@ -90,16 +106,24 @@ class ResidualMotion:
             fresh = np.where(hidden, images[0], self._last) if known else self._last
             self._images[kind] = [fresh, *images][:_MEMORY]
 
-    def _compare(self, smooth: Raster, surroundings: BoolArray) -> Raster:
+    def _compare(self, smooth: Raster, surroundings: BoolArray) -> Evidence:
         least = np.full(smooth.shape, np.inf, dtype=np.float32)
+        expected = smooth
         for kind, images in self._images.items():
             own = surroundings if kind == LayerKind.GROUND else ~surroundings
+            nearest, shown = np.full(smooth.shape, np.nan, dtype=np.float32), smooth
             for image in images:
-                least = np.fmin(least, _standardised(smooth, image, own))
+                deviation = _standardised(smooth, image, own)
+                better = ~(deviation >= nearest)
+                nearest, shown = np.where(better, deviation, nearest), np.where(better, image, shown)
+            # Where one of the layers that may be there is not known, nothing is.
+            better = ~(nearest >= least)
+            least, expected = np.where(better, nearest, least), np.where(better, shown, expected)
         # The smoothing leans on what is next to the border.
         least[[0, 1, -2, -1]] = 0
         least[:, [0, 1, -2, -1]] = 0
-        return np.where(np.isfinite(least), least, np.float32(0))
+        known = np.isfinite(least)
+        return Evidence(np.where(known, least, np.float32(0)), np.where(known, expected, smooth))
 
 
 def _standardised(now: Raster, expected: Raster, own: BoolArray) -> Raster:

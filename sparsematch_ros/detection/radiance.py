@@ -54,6 +54,11 @@ class Radiance:
     pixel_noise: float
 
     @property
+    def roughness(self) -> float:
+        """The sky's noise over what the smoothing leaves of the pixels' own noise: 1 of a true sky, more of an ocean."""
+        return self.noise / self.pixel_noise * 2 * float(np.sqrt(np.pi)) * SMOOTHING_PX
+
+    @property
     def has_sky(self) -> bool:
         """Whether enough sky is in view for `significance` to mean something."""
         return bool(np.isfinite(self.noise))
@@ -63,10 +68,9 @@ def measure_radiance(frame: Frame) -> Radiance:
     """Estimate level and noise of a frame's background."""
     smooth = cv2.GaussianBlur(frame.levels, (0, 0), SMOOTHING_PX)
     medians, noises = _cells(smooth, _QUANTISATION * frame.quantum)
+    calmest = _pixel_noise(frame.levels, frame.quantum)
     sky, noise = _sky_cells(medians, noises, frame.quantum)
     size = smooth.shape[::-1]
-    # Smoothing of independent noise leaves 1 / (2 sqrt(pi) s) of it.
-    calmest = float(np.percentile(noises, 25)) * 2 * np.sqrt(np.pi) * SMOOTHING_PX
     if sky.mean() < _LEAST_SKY_SHARE:
         nothing = np.zeros_like(smooth)
         return Radiance(smooth, nothing, float("nan"), nothing > 0, nothing, calmest)
@@ -90,6 +94,16 @@ def _cells(smooth: Raster, floor: float) -> tuple[Raster, Raster]:
     medians = np.median(_blocks(half), axis=2).astype(np.float32)
     around = cv2.resize(medians, half.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return medians, np.maximum(lower_deviation(_blocks(np.abs(half - around))), np.float32(floor))
+
+
+def _pixel_noise(levels: Raster, quantum: float) -> float:
+    """Estimate the noise of a pixel where the image is calmest, from what edges leave of it (Immerkaer, 1996)."""
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+    rest = np.abs(cv2.filter2D(levels, -1, kernel / np.linalg.norm(kernel)))
+    side = CELL_PX // 2 * 2
+    rows, columns = (max(1, length // side) for length in rest.shape)
+    half = cv2.resize(rest, (columns * side // 2, rows * side // 2), interpolation=cv2.INTER_NEAREST)
+    return max(float(np.percentile(lower_deviation(_blocks(half)), 25)), quantum / float(np.sqrt(12)))
 
 
 def _blocks(image: Raster) -> Raster:

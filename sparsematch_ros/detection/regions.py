@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, check_shape
 from sparsematch_ros.detection.bodies import LEAST_AREA_PX, THRESHOLD, Bodies, joined_labels
+from sparsematch_ros.detection.evidence import Evidence
 from sparsematch_ros.detection.radiance import Radiance, Raster
 
 # Against ground a region has pixels this far from the background, its strongest twice as far [standard deviations], and
@@ -24,6 +25,10 @@ _SKIRT = (0.2, 3)
 _CORE_SHARE = 0.3
 # A fragment has at most this share of the area of what it belongs to, and lies within this share of its longer side.
 _FRAGMENT_SHARE, _FRAGMENT_GAP = 0.35, 0.15
+# Gaps are measured on every so many pixels.
+_COARSE = 4
+# What shines through a ghost is detail finer than this [px], correlated by this much with the background.
+_DETAIL_PX, _TRANSPARENT = 3.0, 0.6
 # A point source this close to a region belongs to it; this close to the border it is cut [px].
 _NEAR_PX = 4
 # Gaps of this width inside a traced body are part of it [px].
@@ -79,7 +84,7 @@ class Regions:
 
 
 def find_regions(
-    radiance: Radiance, levels: Raster, bodies: Bodies, evidence: Raster | None, sky_in_view: bool, most: int
+    radiance: Radiance, levels: Raster, bodies: Bodies, evidence: Evidence | None, sky_in_view: bool, most: int
 ) -> Regions:
     """Find the regions that stand out from every background.
 
@@ -87,14 +92,14 @@ def find_regions(
         radiance: of the frame.
         levels: `(H, W)` float32 brightness before smoothing [grey levels].
         bodies: of the frame.
-        evidence: `(H, W)` residual motion in standard deviations, or None.
+        evidence: residual motion, or None.
         sky_in_view: False where what looks like sky is none, so that brightness tells nothing.
         most: most regions.
 
     """
     bright = bodies.foreground if sky_in_view else np.zeros_like(bodies.foreground)
     surroundings = bodies.surroundings if sky_in_view else np.ones_like(bodies.surroundings)
-    moving = np.zeros_like(bright) if evidence is None else _evident(evidence, surroundings)
+    moving = np.zeros_like(bright) if evidence is None else _evident(evidence.deviations, surroundings)
     labels, count = joined_labels(bright | moving)
     above = (labels > 0) & (radiance.significance > THRESHOLD) & ~surroundings
     foreground = _traced(levels - radiance.level, above) | moving
@@ -102,8 +107,9 @@ def find_regions(
     strongest = np.ones(count, dtype=bool)
     if evidence is not None:
         peaks = np.zeros(count, dtype=np.float32)
-        np.maximum.at(peaks, labels[moving], evidence[moving])
-        strongest = (np.bincount(labels[bright], minlength=count) > 0) | (peaks > 2 * EVIDENT)
+        np.maximum.at(peaks, labels[moving], evidence.deviations[moving])
+        solid = (peaks > 2 * EVIDENT) & ~_transparent(radiance.smooth, evidence.expected, labels, count)
+        strongest = (np.bincount(labels[bright], minlength=count) > 0) | solid
     large = (areas >= LEAST_AREA_PX) & strongest
     large[0] = False
     rows = np.flatnonzero(large)
@@ -115,7 +121,8 @@ def find_regions(
     areas = np.bincount(whole, areas)
     sky = (radiance.significance < THRESHOLD) & ~surroundings if sky_in_view else np.zeros_like(bright)
     shapes = _shapes(labels, foreground, len(rows))
-    return Regions(labels, foreground & (labels > 0), sky, evidence, *shapes, areas[rows].astype(np.float64))
+    deviations = None if evidence is None else evidence.deviations
+    return Regions(labels, foreground & (labels > 0), sky, deviations, *shapes, areas[rows].astype(np.float64))
 
 
 def _with_fragments(
@@ -133,16 +140,18 @@ def _with_fragments(
 
     """
     whole = np.arange(len(areas))
-    boxes = np.zeros((len(rows), 4))
-    for number, row in enumerate(rows):
-        columns, lines = (np.flatnonzero((labels == row).any(axis=axis)) for axis in (0, 1))
-        boxes[number] = columns[0], lines[0], columns[-1], lines[-1]
-    extents = (boxes[:, 2:] - boxes[:, :2] + 1).max(axis=1, initial=0)
-    for number in range(1, len(rows)):  # From large to small, so that parts of parts are found.
-        gaps = np.maximum(boxes[:number, :2] - boxes[number, 2:], boxes[number, :2] - boxes[:number, 2:]).max(axis=1)
-        beside = (gaps < _FRAGMENT_GAP * extents[:number]) & (areas[rows[number]] < _FRAGMENT_SHARE * areas[rows[:number]])
-        if beside.any():
-            whole[rows[number]] = whole[rows[int(beside.argmax())]]
+    small = labels[::_COARSE, ::_COARSE]
+    for number, row in enumerate(rows[:-1]):  # From large to small; what is part of another has none of its own.
+        later = rows[number + 1 :]
+        later = later[(areas[later] < _FRAGMENT_SHARE * areas[row]) & (whole[later] == later)]
+        if whole[row] != row or len(later) == 0:
+            continue
+        away = np.minimum(cv2.distanceTransform((small != row).astype(np.uint8), cv2.DIST_L2, 3), 1e6) * _COARSE
+        gaps = np.full(len(areas), np.inf, dtype=np.float32)
+        np.minimum.at(gaps, small.ravel(), away.ravel())
+        y, x = np.nonzero(labels == row)
+        reach = _FRAGMENT_GAP * max(np.ptp(x), np.ptp(y))
+        whole[later[gaps[later] < reach]] = row
     return rows[whole[rows] == rows], whole
 
 
@@ -155,6 +164,19 @@ def _evident(evidence: Raster, surroundings: BoolArray) -> BoolArray:
     large[0] = False
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_CLOSED_PX, _CLOSED_PX))
     return np.asarray(cv2.morphologyEx(large[labels].astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0)
+
+
+def _transparent(smooth: Raster, expected: Raster, labels: NDArray[np.int32], count: int) -> BoolArray:
+    """Test which labels `(count,)` let the background shine through: ghosts of the optics add to it, bodies hide it."""
+    y, x = np.nonzero(labels)
+    rows = labels[y, x]
+    details = [(image - cv2.GaussianBlur(image, (0, 0), _DETAIL_PX))[y, x] for image in (smooth, expected)]
+    number = np.maximum(np.bincount(rows, minlength=count), 1)
+    centred = [each - (np.bincount(rows, each, count) / number)[rows] for each in details]
+    own, other, common = (
+        np.bincount(rows, centred[first] * centred[second], count) for first, second in ((0, 0), (1, 1), (0, 1))
+    )
+    return np.asarray(common > _TRANSPARENT * np.sqrt(own * other))
 
 
 def _traced(contrast: Raster, bright: BoolArray) -> BoolArray:

@@ -177,15 +177,14 @@ def _refined(found: MaskRows, regions: Regions, proposal: Proposal) -> MaskRows:
     """Bring the edges of masks to what was detected.
 
     SAM's masks come at a quarter of its input's resolution, several pixels of the image; against the sky brightness
-    marks the edge to a pixel. What SAM has well inside stays, such as faces in shadow, and what was detected of the
-    region that a prompt stands for belongs to its mask.
+    marks the edge to a pixel, and what is as dark as the sky does not show. What was detected of the region that a
+    prompt stands for belongs to its mask.
     """
     if len(found.masks) == 0:
         return found
     device = found.masks.device
     lit, sky = (torch.from_numpy(each).to(device) for each in (regions.foreground, regions.sky))
-    wide, core = grown(found.masks), ~grown(~found.masks)
-    sharp = torch.where(sky, core, torch.where(lit & _near_sky(sky), wide, found.masks))
+    sharp = torch.where(lit & _near_sky(sky), grown(found.masks), found.masks & ~sky)
     own = _regions_of_prompts(regions, proposal, device)[found.prompts] & (found.prompts >= 0)[:, None, None]
     return replace(found, masks=sharp | (own & lit & _near_sky(sky)))
 

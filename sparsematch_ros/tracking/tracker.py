@@ -127,9 +127,9 @@ class Tracker:
             claimed[rows] = True
         return claimed
 
-    def moving_masks(self, segments: Segments, size: tuple[int, int]) -> BoolArray | None:
+    def moving_masks(self, segments: Segments) -> BoolArray | None:
         """Draw the objects `(H, W)` that are believed to move, which no layer of the background may rest on."""
-        rows = self._table.segment_rows[(self._table.bank.moving > 0.5) & (self._table.log_odds > 0)]
+        rows = self._table.segment_rows[self._table.moving & (self._table.log_odds > 0)]
         rows = rows[(rows >= 0) & (rows < segments.mask_count)]
         if len(rows) == 0:
             return None
