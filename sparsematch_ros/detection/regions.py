@@ -19,8 +19,8 @@ EVIDENT = 3.5
 _LEAST_SPECK_PX = 9
 # The wings of the point spread: outside a body brightness falls to these shares of it within so many pixels.
 _WINGS = ((0.4, 2), (0.03, 4), (0.004, 6))
-# Residual motion outside a moving body is below this share of the largest within so many pixels.
-_SKIRT = (0.2, 3)
+# Outside a moving body the difference to the background is below this share of the largest within so many pixels.
+_SKIRT = (0.4, 2)
 # The thick part of a region is deeper than this share of its depth, and what is as near to that.
 _CORE_SHARE = 0.3
 # A fragment has at most this share of the area of what it belongs to, and lies within this share of its longer side.
@@ -29,6 +29,8 @@ _FRAGMENT_SHARE, _FRAGMENT_GAP = 0.35, 0.15
 _COARSE = 4
 # What shines through a ghost is detail finer than this [px], correlated by this much with the background.
 _DETAIL_PX, _TRANSPARENT = 3.0, 0.6
+# Area over which smoothed noise is correlated [px^2].
+_CORRELATED_PX = 12.0
 # A point source this close to a region belongs to it; this close to the border it is cut [px].
 _NEAR_PX = 4
 # Gaps of this width inside a traced body are part of it [px].
@@ -99,7 +101,7 @@ def find_regions(
     """
     bright = bodies.foreground if sky_in_view else np.zeros_like(bodies.foreground)
     surroundings = bodies.surroundings if sky_in_view else np.ones_like(bodies.surroundings)
-    moving = np.zeros_like(bright) if evidence is None else _evident(evidence.deviations, surroundings)
+    moving = np.zeros_like(bright) if evidence is None else _evident(radiance.smooth, evidence, surroundings)
     labels, count = joined_labels(bright | moving)
     above = (labels > 0) & (radiance.significance > THRESHOLD) & ~surroundings
     foreground = _traced(levels - radiance.level, above) | moving
@@ -155,10 +157,12 @@ def _with_fragments(
     return rows[whole[rows] == rows], whole
 
 
-def _evident(evidence: Raster, surroundings: BoolArray) -> BoolArray:
+def _evident(smooth: Raster, evidence: Evidence, surroundings: BoolArray) -> BoolArray:
     """Trace what moves over the ground, without specks and without the skirt that the smoothing gives it."""
-    around = cv2.dilate(evidence, np.ones((2 * _SKIRT[1] + 1, 2 * _SKIRT[1] + 1), np.uint8))
-    moving = (evidence > EVIDENT) & (evidence > _SKIRT[0] * around) & surroundings
+    contrast = np.abs(smooth - evidence.expected)
+    share, reach_px = _SKIRT
+    around = cv2.dilate(contrast, np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8))
+    moving = (evidence.deviations > EVIDENT) & (contrast > share * around) & surroundings
     _, labels, stats, _ = cv2.connectedComponentsWithStats(moving.astype(np.uint8), connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= _LEAST_SPECK_PX
     large[0] = False
@@ -176,7 +180,9 @@ def _transparent(smooth: Raster, expected: Raster, labels: NDArray[np.int32], co
     own, other, common = (
         np.bincount(rows, centred[first] * centred[second], count) for first, second in ((0, 0), (1, 1), (0, 1))
     )
-    return np.asarray(common > _TRANSPARENT * np.sqrt(own * other))
+    # Neighbours within the smoothing say the same; a few pixels agree by accident.
+    doubt = np.sqrt(_CORRELATED_PX / number)
+    return np.asarray(common > (_TRANSPARENT + doubt) * np.sqrt(own * other))
 
 
 def _traced(contrast: Raster, bright: BoolArray) -> BoolArray:

@@ -15,8 +15,8 @@ from sparsematch_ros.segmentation.prompts import Prompts
 # A part is this many times as wide as the box that it is about, and never narrower than this [px].
 _CONTEXT = 2.0
 _LEAST_PX = 64.0
-# A prompt's box takes so many pixels of the encoder's input, as far as an enlargement of this does it.
-_WANTED_PX, _MOST_SCALE = 96.0, 4.0
+# An image is enlarged by no more than this.
+_MOST_SCALE = 6.0
 # Shares of the model's input side at which a part may be encoded.
 _SIDES = (0.5, 0.75, 1.0)
 _MULTIPLE = 64
@@ -57,7 +57,7 @@ def plan_regions(prompts: Prompts, size: tuple[int, int], input_size: int, resiz
     if not np.isfinite(prompts.boxes_xyxy_px).all():
         return [everything]
     extents = (prompts.boxes_xyxy_px[:, 2:] - prompts.boxes_xyxy_px[:, :2] + 1).max(axis=1)
-    scales = np.minimum(_WANTED_PX / extents, _MOST_SCALE)
+    scales = np.minimum(prompts.details_px / extents, _MOST_SCALE)
     plan = _Plan(size, _sides(input_size) if resizable else (input_size,))
     bounds = [plan.around(box) for box in prompts.boxes_xyxy_px]
     groups = [np.array([row]) for row in range(len(prompts))]

@@ -21,6 +21,10 @@ _WIDENED_SIGMA, _WIDENED_SHARE, _WIDENED_PX = 2.0, 0.02, 3.0
 _EMPTY_SHARE = 0.95
 # What rests on the ground is not asked for where nothing is seen of it.
 _LEAST_PRIORITY = 0.5
+# A box takes so many pixels of the encoder's input: against the sky, whose brightness marks the edges, and elsewhere.
+_DETAIL_PX, _FINE_DETAIL_PX = 96.0, 192.0
+# Smaller regions are not prompted [px^2].
+_LEAST_PROMPTED_PX = 150.0
 # Regions without an object, and with several.
 _NOBODYS, _SEVERAL = -1, -2
 
@@ -34,6 +38,7 @@ class Prompts:
         boxes_xyxy_px: `(P, 4)` float64, the box that the prompt is about; NaN rows for a bare point.
         reasons: `(P,)` int64 of `PromptReason`.
         areas_px: `(P,)` float64 area of the tracked object that the prompt is about [px^2], NaN for none.
+        details_px: `(P,)` float64 how large the box should be in the encoder's input [px].
 
     """
 
@@ -41,6 +46,7 @@ class Prompts:
     boxes_xyxy_px: FloatArray
     reasons: IntArray
     areas_px: FloatArray
+    details_px: FloatArray
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -49,6 +55,7 @@ class Prompts:
         check_shape("boxes_xyxy_px", self.boxes_xyxy_px, count, 4)
         check_shape("reasons", self.reasons, count)
         check_shape("areas_px", self.areas_px, count)
+        check_shape("details_px", self.details_px, count)
 
     def __len__(self) -> int:
         """Count the prompts."""
@@ -93,26 +100,27 @@ def propose(
     alone = np.isin(np.arange(len(tracks)), owner)
     unseen = (_shares(regions.sky, boxes) < _EMPTY_SHARE) & (predictions.priorities[tracks] > _LEAST_PRIORITY)
     asked = np.flatnonzero(alone | unseen)
-    free = np.flatnonzero(owner == _NOBODYS)
+    # Of what is small SAM knows less than the outline that was detected.
+    outlined = regions.areas_px < _LEAST_PROMPTED_PX
+    asked = asked[~np.isin(asked, owner[outlined])]
+    free = np.flatnonzero((owner == _NOBODYS) & ~outlined)
     points, wanted = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes.copy()
     for row in np.flatnonzero(alone):  # Few: the objects whose regions are seen.
         points[row], wanted[row] = _measured(regions, np.flatnonzero(owner == row))
     on_sky = _shares(regions.sky, regions.boxes_xyxy_px) > 0
     own = np.where(on_sky[:, None], regions.boxes_xyxy_px, regions.cores_xyxy_px)
     reasons = np.where(on_sky, int(PromptReason.BRIGHT), int(PromptReason.MOTION))
-    prompts = Prompts.join(
-        [
-            Prompts(
-                points[asked],
-                wanted[asked],
-                np.full(len(asked), int(PromptReason.EXPECTED), dtype=np.int64),
-                predictions.areas_px[tracks[asked]],
-            ),
-            Prompts(regions.seeds_px[free], own[free], reasons[free], np.full(len(free), np.nan)),
-        ]
-    )  # fmt: skip
+    owns_sky = alone & _owns_sky(owner, on_sky, len(tracks))
+    expected = np.full(len(asked), int(PromptReason.EXPECTED), dtype=np.int64)
+    prompts = Prompts(
+        np.concatenate([points[asked], regions.seeds_px[free]]),
+        np.concatenate([wanted[asked], own[free]]),
+        np.concatenate([expected, reasons[free]]),
+        np.concatenate([predictions.areas_px[tracks[asked]], np.full(len(free), np.nan)]),
+        np.where(np.concatenate([owns_sky[asked], on_sky[free]]), _DETAIL_PX, _FINE_DETAIL_PX),
+    )
     # First what has no outline of its own, then objects by their priority, then regions by their size.
-    replaceable = np.concatenate([alone[asked] & _owns_sky(owner, on_sky, len(tracks))[asked], on_sky[free]])
+    replaceable = np.concatenate([owns_sky[asked], on_sky[free]])
     urgency = np.concatenate([predictions.priorities[tracks[asked]], -np.arange(1.0, len(free) + 1)])
     order = np.lexsort((-urgency, replaceable))[: config.prompt_budget]
     rank = np.full(len(prompts) + 1, -1, dtype=np.int64)
@@ -128,7 +136,8 @@ def grid_prompts(places_px: FloatArray) -> Prompts:
     """Describe the bare points `(P, 2)` of a full grid."""
     count = len(places_px)
     reasons = np.full(count, int(PromptReason.GRID), dtype=np.int64)
-    return Prompts(places_px, np.full((count, 4), np.nan), reasons, np.full(count, np.nan))
+    unknown = np.full(count, np.nan)
+    return Prompts(places_px, np.full((count, 4), np.nan), reasons, unknown, unknown)
 
 
 def _resolved_in_view(predictions: TrackPredictions, size: tuple[int, int]) -> IntArray:
