@@ -43,9 +43,9 @@ _HIDDEN_PATIENCE = 3.0
 _CLAIM_SIGMA, _CLAIM_LIMIT_PX = 4.0, 8.0
 # A resting object matters less than a moving one when prompts are short.
 _RESTING_PRIORITY = 0.5
-# Log likelihood ratio of motion for each unit of the share of a mask's pixels that no layer explains, about the share
-# that clutter reaches, and its bounds: of a smooth body few pixels show that it moves.
-_SHARE_WEIGHT, _SHARE_MIDDLE, _SHARE_BOUNDS = 20.0, 0.05, (-1.0, 3.0)
+# Share of a resting mask's pixels that no layer explains, the least share that is told from none, and bounds of the log
+# likelihood ratio of motion: of a smooth body few pixels show that it moves.
+_RESTING_SHARE, _LEAST_SHARE, _SHARE_BOUNDS = 0.01, 0.001, (-1.0, 3.0)
 
 
 class Tracker:
@@ -238,7 +238,7 @@ def _motion_evidence(shares: FloatArray) -> FloatArray:
 
     What rests in a layer agrees with it pixel by pixel; what moves does not.
     """
-    ratio = np.clip(_SHARE_WEIGHT * (shares - _SHARE_MIDDLE), *_SHARE_BOUNDS)
+    ratio = np.clip(np.log((shares + _LEAST_SHARE) / _RESTING_SHARE), *_SHARE_BOUNDS)
     resting = (LAYERS == LayerKind.STARS) | (LAYERS == LayerKind.GROUND)
     return np.where(resting[None] & np.isfinite(ratio)[:, None], -np.nan_to_num(ratio)[:, None], 0.0)
 
