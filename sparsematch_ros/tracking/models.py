@@ -23,10 +23,13 @@ _ACCELERATIONS = (0.3, 3.0, 20.0)
 _RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR)
 # Share of its size by which the centroid of a resting body wanders from frame to frame.
 _WANDER_SHARE = 0.001
-# Chance a frame that an object passes between rest and motion, and between models of the same kind.
+# Chance a frame that an object passes between rest in a layer and motion, and between models of the same kind. Nothing
+# comes to rest on the detector.
 _SWITCH, _WITHIN = 0.005, 0.05
-# Prior chance that a newborn moves.
-_MOVING_PRIOR = 0.5
+# Prior chances that a newborn moves, and that it is fixed on the detector: a mask and a point source.
+_MOVING_PRIOR, _DETECTOR_PRIORS = 0.5, (1e-4, 0.1)
+# Models that are less likely than this are no longer told apart.
+_LEAST_LOG_WEIGHT = -60.0
 # Motion of the image that is unknown [px].
 _UNKNOWN_PX = 20.0
 
@@ -46,10 +49,14 @@ MOVING: BoolArray = LAYERS < 0
 
 def _switching() -> FloatArray:
     """Compute the chances `(M, M)` of passing from a model (row) to another (column) in a frame."""
-    same_kind = MOVING[:, None] == MOVING[None]
-    chances = np.where(same_kind, _WITHIN / np.maximum(same_kind.sum(axis=1, keepdims=True) - 1, 1), 0.0)
-    chances += np.where(~same_kind, _SWITCH / (~same_kind).sum(axis=1, keepdims=True), 0.0)
-    np.fill_diagonal(chances, 0.0)
+    detector = LAYERS == LayerKind.DETECTOR
+    same_kind = LAYERS[:, None] == LAYERS[None]
+    np.fill_diagonal(same_kind, False)
+    started = ~MOVING[:, None] & MOVING[None]
+    stopped = MOVING[:, None] & ~MOVING[None] & ~detector[None]
+    chances = np.zeros((COUNT, COUNT))
+    for allowed, chance in ((same_kind, _WITHIN), (started | stopped, _SWITCH)):
+        chances += chance * allowed / np.maximum(allowed.sum(axis=1, keepdims=True), 1)
     return np.asarray(chances + np.diag(1 - chances.sum(axis=1)))
 
 
@@ -76,7 +83,9 @@ class ModelBank:
         return len(self.states)
 
     @classmethod
-    def born(cls, centroids_px: FloatArray, covariances_px2: FloatArray, speed_sigma_px_s: float) -> ModelBank:
+    def born(
+        cls, centroids_px: FloatArray, covariances_px2: FloatArray, point_sources: BoolArray, speed_sigma_px_s: float
+    ) -> ModelBank:
         """Start with K centroids; moving ones may have any velocity up to some standard deviation an axis."""
         count = len(centroids_px)
         states = np.zeros((count, COUNT, 4))
@@ -84,8 +93,11 @@ class ModelBank:
         covariances = np.zeros((count, COUNT, 4, 4))
         covariances[:, :, :2, :2] = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
         covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speed_sigma_px_s**2
-        prior = np.where(MOVING, _MOVING_PRIOR / MOVING.sum(), (1 - _MOVING_PRIOR) / (~MOVING).sum())
-        return cls(np.tile(np.log(prior), (count, 1)), states, covariances)
+        detector = np.where(point_sources, _DETECTOR_PRIORS[1], _DETECTOR_PRIORS[0])[:, None]
+        fixed = LAYERS == LayerKind.DETECTOR
+        resting = (1 - _MOVING_PRIOR - detector) / (~MOVING & ~fixed).sum()
+        prior = np.where(MOVING, _MOVING_PRIOR / MOVING.sum(), np.where(fixed, detector / fixed.sum(), resting))
+        return cls(np.log(prior), states, covariances)
 
     def take(self, rows: IntArray | BoolArray) -> ModelBank:
         """Select some objects."""
@@ -170,7 +182,7 @@ class ModelBank:
 
     def _mixed(self) -> ModelBank:
         """Let each model start from what all models, weighed by the chance of passing to it, make of the object."""
-        joint = np.exp(self.log_weights)[:, :, None] * _SWITCHING
+        joint = np.exp(np.maximum(self.log_weights, _LEAST_LOG_WEIGHT))[:, :, None] * _SWITCHING
         weights = joint.sum(axis=1)
         shares = joint / weights[:, None]
         states = np.einsum("tij,tik->tjk", shares, self.states)

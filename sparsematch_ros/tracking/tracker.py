@@ -220,11 +220,12 @@ class Tracker:
         config = self.config
         limited = 0 < dt_s <= config.max_gap_s
         fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if limited else config.max_speed_px_s)
-        bank = ModelBank.born(segments.centroids_px[rows], segments.covariances_px2[rows], fastest / 3)
+        points = rows >= segments.mask_count
+        bank = ModelBank.born(segments.centroids_px[rows], segments.covariances_px2[rows], points, fastest / 3)
         return self._table.born(
             bank, BIRTH_LOG_ODDS, stamp_ns,
             boxes_xywh_px=segments.boxes_xywh_px[rows], areas_px=segments.areas_px[rows], fluxes=segments.fluxes[rows],
-            mobilities=segments.mobilities[rows], segment_rows=rows, point_source=rows >= segments.mask_count,
+            mobilities=segments.mobilities[rows], segment_rows=rows, point_source=points,
             descriptors=descriptors.vectors[torch.as_tensor(rows, device=descriptors.vectors.device)],
         )  # fmt: skip
 
