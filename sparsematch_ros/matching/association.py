@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import expit
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, TrackPredictions
 from sparsematch_ros.detection.bodies import LEAST_AREA_PX
@@ -38,6 +39,7 @@ class Association:
     Attributes:
         segment_rows: `(T,)` int64 row of each object's segment, -1 for none.
         log_ratios: `(T,)` log likelihood ratio of existence that the assignment, or the miss, carries.
+        chances: `(T,)` chance that the assigned segment is the object's own and not clutter beside a missed one.
         fragments: `(N,)` bool segments that are parts of a known object, or several objects in one.
         hidden: `(T,)` bool objects that were not seen because another is where they are predicted.
 
@@ -45,6 +47,7 @@ class Association:
 
     segment_rows: IntArray
     log_ratios: FloatArray
+    chances: FloatArray
     fragments: BoolArray
     hidden: BoolArray
 
@@ -87,7 +90,9 @@ def associate(
     hidden = (assigned < 0) & held.any(axis=1)
     evidence = np.where(hidden, 0.0, missed)
     evidence[rows[good]] = ratios[rows[good], columns[good]]
-    return Association(assigned, evidence, _fragments(predictions, segments, assigned, held), hidden)
+    chances = np.zeros(len(predictions))
+    chances[rows[good]] = expit(gain[rows[good], columns[good]])
+    return Association(assigned, evidence, chances, _fragments(predictions, segments, assigned, held), hidden)
 
 
 def place_errors(predictions: TrackPredictions, segments: Segments) -> FloatArray:

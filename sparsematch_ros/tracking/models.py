@@ -156,14 +156,21 @@ class ModelBank:
         each = _log_normal(differences, self.covariances[:, :, None, :2, :2] + noises)
         return np.asarray(logsumexp(each + self.log_weights[:, :, None], axis=1))
 
-    def updated(self, seen: IntArray, places_px: FloatArray, covariances_px2: FloatArray, extra: FloatArray) -> ModelBank:
-        """Correct the objects `(K,)` that were seen by their measured places.
+    def updated(
+        self, seen: IntArray, places_px: FloatArray, covariances_px2: FloatArray, extra: FloatArray,
+        chances: FloatArray,
+    ) -> ModelBank:  # fmt: skip
+        """Correct the objects that were seen by their measured places.
+
+        With the chance that a measurement is clutter, the object stays where it was predicted (the probabilistic data
+        association of one measurement, Bar-Shalom and Tse, 1975).
 
         Args:
-            seen: rows of the objects.
+            seen: `(K,)` rows of the objects.
             places_px: `(K, 2)`.
             covariances_px2: `(K, 2, 2)`.
             extra: `(K, M)` further log likelihoods of the models.
+            chances: `(K,)` that each measurement is the object's own.
 
         """
         states, covariances = self.states[seen], self.covariances[seen]
@@ -171,14 +178,19 @@ class ModelBank:
         innovations = places_px[:, None] - states[:, :, :2]
         spreads = covariances[:, :, :2, :2] + noises
         gains = np.linalg.solve(spreads, covariances[:, :, :2, :]).swapaxes(2, 3)
-        weights = self.log_weights.copy()
-        weights[seen] += _log_normal(innovations, spreads) + extra
-        weights -= logsumexp(weights, axis=1, keepdims=True)
-        new_states, new_covariances = self.states.copy(), self.covariances.copy()
-        new_states[seen] = states + np.einsum("kmij,kmj->kmi", gains, innovations)
+        steps = np.einsum("kmij,kmj->kmi", gains, innovations)
         keep = np.eye(4) - gains @ np.eye(2, 4)
-        new_covariances[seen] = keep @ covariances @ keep.swapaxes(2, 3) + gains @ noises @ gains.swapaxes(2, 3)
-        return ModelBank(weights, new_states, new_covariances)
+        corrected = keep @ covariances @ keep.swapaxes(2, 3) + gains @ noises @ gains.swapaxes(2, 3)
+        own = chances[:, None]
+        new = ModelBank(self.log_weights.copy(), self.states.copy(), self.covariances.copy())
+        weights = self.log_weights[seen] + _log_normal(innovations, spreads) + extra
+        weights = np.exp(weights - logsumexp(weights, axis=1, keepdims=True))
+        new.log_weights[seen] = np.log(own * weights + (1 - own) * np.exp(self.log_weights[seen]))
+        new.states[seen] = states + own[..., None] * steps
+        apart = (own * (1 - own))[..., None, None] * steps[..., :, None] * steps[..., None, :]
+        own = own[..., None, None]
+        new.covariances[seen] = own * corrected + (1 - own) * covariances + apart
+        return new
 
     def _mixed(self) -> ModelBank:
         """Let each model start from what all models, weighed by the chance of passing to it, make of the object."""

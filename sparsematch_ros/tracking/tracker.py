@@ -159,7 +159,7 @@ class Tracker:
         rows = assigned[seen]
         extra = _motion_evidence(segments.moving_shares[rows])
         errors = place_errors(predictions, segments)[seen, rows]
-        bank = self._predicted.updated(seen, segments.centroids_px[rows], errors, extra)
+        bank = self._predicted.updated(seen, segments.centroids_px[rows], errors, extra, found.chances[seen])
         columns = {name: getattr(table, name).copy() for name in ("areas_px", "fluxes", "mobilities", "last_seen_ns")}
         columns["areas_px"][seen], columns["fluxes"][seen] = segments.areas_px[rows], segments.fluxes[rows]
         columns["mobilities"][seen], columns["last_seen_ns"][seen] = segments.mobilities[rows], stamp_ns
