@@ -34,11 +34,13 @@ class Bodies:
     Attributes:
         foreground: `(H, W)` bool, pixels above the sky that no point source lights, without the surroundings.
         surroundings: `(H, W)` bool, where ground, clouds or a planet fill the view; everything where no sky is in view.
+        lit: `(H, W)` bool, pixels that point sources light.
 
     """
 
     foreground: BoolArray
     surroundings: BoolArray
+    lit: BoolArray
 
     def off(self, points_px: FloatArray) -> BoolArray:
         """Test which points `(S, 2)` inside the image lie off the surroundings."""
@@ -55,7 +57,7 @@ def find_bodies(radiance: Radiance, lit: BoolArray) -> Bodies:
 
     """
     if not radiance.has_sky:
-        return Bodies(np.zeros_like(lit), np.ones_like(lit))
+        return Bodies(np.zeros_like(lit), np.ones_like(lit), lit)
     above = (radiance.significance > THRESHOLD) & ~lit
     surroundings = np.zeros_like(above)
     labels, _ = joined_labels(above)
@@ -66,7 +68,7 @@ def find_bodies(radiance: Radiance, lit: BoolArray) -> Bodies:
             surroundings |= labels == label
     if surroundings.any():
         surroundings = _widened(surroundings)
-    return Bodies(above & ~surroundings, surroundings)
+    return Bodies(above & ~surroundings, surroundings, lit)
 
 
 def _widened(surroundings: BoolArray) -> BoolArray:

@@ -18,7 +18,7 @@ from sparsematch_ros.detection.radiance import Radiance, Raster
 EVIDENT = 3.5
 _LEAST_SPECK_PX = 9
 # The wings of the point spread: outside a body brightness falls to these shares of it within so many pixels.
-_WINGS = ((0.4, 2), (0.03, 4), (0.004, 6))
+_WINGS = ((0.25, 2), (0.03, 4), (0.004, 6))
 # Outside a moving body the difference to the background is below this share of the largest within so many pixels.
 _SKIRT = (0.4, 2)
 # The thick part of a region is deeper than this share of its depth, and what is as near to that.
@@ -31,6 +31,8 @@ _COARSE = 4
 _DETAIL_PX, _TRANSPARENT = 3.0, 0.6
 # Area over which smoothed noise is correlated [px^2].
 _CORRELATED_PX = 12.0
+# Of a blend of stars hardly any pixel moves against them; it is no larger than this [px^2].
+_RESTING_SHARE, _MOST_BLEND_PX = 0.02, 200.0
 # A point source this close to a region belongs to it; this close to the border it is cut [px].
 _NEAR_PX = 4
 # Gaps of this width inside a traced body are part of it [px].
@@ -44,7 +46,7 @@ class Regions:
     Attributes:
         labels: `(H, W)` int32, 1 + row of the region at each pixel, 0 for none.
         foreground: `(H, W)` bool, pixels that are not background, their edges where the point spread halves them.
-        sky: `(H, W)` bool, pixels that are sky: certainly background.
+        sky: `(H, W)` bool, pixels that are sky, or glow before it: certainly background.
         evidence: `(H, W)` float32 of residual motion in standard deviations, or None where it was not measured.
         boxes_xyxy_px: `(R, 4)` float64, first and last column and row.
         cores_xyxy_px: `(R, 4)` float64, the same of each region's thick part, without booms and trails.
@@ -104,6 +106,9 @@ def find_regions(
     moving = np.zeros_like(bright) if evidence is None else _evident(radiance.smooth, evidence, surroundings)
     labels, count = joined_labels(bright | moving)
     above = (labels > 0) & (radiance.significance > THRESHOLD) & ~surroundings
+    if evidence is not None:
+        resting = evidence.deviations < EVIDENT
+        above &= ~(bodies.lit & resting)
     foreground = _traced(levels - radiance.level, above) | moving
     areas = np.bincount(labels[foreground], minlength=count)
     strongest = np.ones(count, dtype=bool)
@@ -113,6 +118,10 @@ def find_regions(
         solid = (peaks > 2 * EVIDENT) & ~_transparent(radiance.smooth, evidence.expected, labels, count)
         strongest = (np.bincount(labels[bright], minlength=count) > 0) | solid
     large = (areas >= LEAST_AREA_PX) & strongest
+    if evidence is not None:
+        # What is hardly larger than a star, and goes with the stars to the last pixel, is a few of them in one.
+        moved = np.bincount(labels[foreground & ~resting], minlength=count)
+        large &= (moved >= _RESTING_SHARE * areas) | (areas > _MOST_BLEND_PX)
     large[0] = False
     rows = np.flatnonzero(large)
     rows = rows[np.argsort(-areas[rows], kind="stable")][:most]
@@ -121,7 +130,7 @@ def find_regions(
     numbers[rows] = np.arange(1, len(rows) + 1)
     labels = numbers[whole[labels]]
     areas = np.bincount(whole, areas)
-    sky = (radiance.significance < THRESHOLD) & ~surroundings if sky_in_view else np.zeros_like(bright)
+    sky = ~foreground & ~surroundings
     shapes = _shapes(labels, foreground, len(rows))
     deviations = None if evidence is None else evidence.deviations
     return Regions(labels, foreground & (labels > 0), sky, deviations, *shapes, areas[rows].astype(np.float64))
