@@ -170,7 +170,7 @@ class TrackingConfig(Checked):
     )
     moving_speed_px_s: float = setting(1.0, "slowest velocity that counts as moving", "px/s", minimum=0.0, maximum=1e4)
     moving_false_alarm: float = setting(
-        1e-3, "chance that a resting object passes the test for motion", minimum=1e-9, maximum=0.5
+        1e-2, "chance that a resting object passes the test for motion", minimum=1e-9, maximum=0.5
     )
     max_objects: int = setting(256, "most objects followed at once", minimum=1, maximum=10000)
 

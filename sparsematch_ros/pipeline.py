@@ -17,6 +17,7 @@ from sparsematch_ros.background.static_sources import StaticBackground
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import (
     NANOSECONDS,
+    BoolArray,
     Descriptors,
     Frame,
     FrameResult,
@@ -117,7 +118,7 @@ class Pipeline:
             predictions = self._tracker.predict(background)
         with self._timed(seconds, "detection"):
             detections = self._detector.detect(measured, background, past.view.objects if past else None)
-            movers = self._movers(detections, background, predictions, frame.size)
+            movers, faint = self._movers(detections, background, predictions, frame.size)
         with self._timed(seconds, "segmentation"):
             sources = detections.sources.take(movers)
             segmentation = self._segmenter.segment(frame, detections.regions, sources, predictions)
@@ -126,7 +127,7 @@ class Pipeline:
         with self._timed(seconds, "tracking"):
             previous = past.segments if past else None
             objects, matches = self._tracker.step(
-                frame, background, segmentation.segments, descriptors, predictions, previous
+                frame, background, segmentation.segments, descriptors, predictions, previous, faint
             )
             objects = reduce_descriptors(objects, self.config.description.publish_dimensions)
         view = replace(view, objects=self._tracker.moving_masks(segmentation.segments))
@@ -172,16 +173,22 @@ class Pipeline:
 
     def _movers(
         self, detections: Detections, background: Background, predictions: TrackPredictions, size: tuple[int, int]
-    ) -> np.ndarray:
-        """Find the point sources that are neither stars nor fixed on the detector, and bright enough or tracked."""
+    ) -> tuple[BoolArray, int]:
+        """Find the point sources that are neither stars nor fixed on the detector, and bright enough or tracked.
+
+        Returns:
+            Which sources these are, `(S,)`, and how many more are too faint to be looked at where nothing is tracked.
+
+        """
         sources = detections.sources
         claimed = self._tracker.claims(predictions, sources.points_px)
         movers = self._static.movers(
             sources.points_px, sources.sigmas_px, sources.spread_root_px, background.stars, claimed, size
         )
-        bright = sources.snr >= self.config.segmentation.point_source_snr
-        alone = detections.regions.off(sources.points_px) & detections.bodies.off(sources.points_px)
-        return np.asarray(movers & alone & (bright | claimed) & self.config.segmentation.point_sources)
+        movers &= detections.regions.off(sources.points_px) & detections.bodies.off(sources.points_px)
+        movers &= self.config.segmentation.point_sources
+        chosen = movers & ((sources.snr >= self.config.segmentation.point_source_snr) | claimed)
+        return chosen, int(movers.sum() - chosen.sum())
 
     def _describe(self, frame: Frame, segmentation: Segmentation) -> Descriptors:
         """Describe the segments from whichever network the settings name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -27,12 +27,15 @@ _CORE_SHARE = 0.3
 _FRAGMENT_SHARE, _FRAGMENT_GAP = 0.35, 0.15
 # Gaps are measured on every so many pixels.
 _COARSE = 4
-# What shines through a ghost is detail finer than this [px], correlated by this much with the background.
-_DETAIL_PX, _TRANSPARENT = 3.0, 0.6
+# What shines through a ghost is detail finer than this [px], which follows the background's by so many standard
+# deviations, and is correlated with it by this much.
+_DETAIL_PX, _TRANSPARENT_SIGMA, _TRANSPARENT = 3.0, 4.0, 0.55
+# The slope of a body is surely below this.
+_OPAQUE, _OPAQUE_SIGMA = 0.7, 2.0
 # Area over which smoothed noise is correlated [px^2].
 _CORRELATED_PX = 12.0
-# Of a blend of stars hardly any pixel moves against them; it is no larger than this [px^2].
-_RESTING_SHARE, _MOST_BLEND_PX = 0.02, 200.0
+# Of a blend of stars few pixels move against them; it is no larger than this [px^2].
+_RESTING_SHARE, _MOST_BLEND_PX = 0.1, 200.0
 # A point source this close to a region belongs to it; this close to the border it is cut [px].
 _NEAR_PX = 4
 # Gaps of this width inside a traced body are part of it [px].
@@ -52,6 +55,7 @@ class Regions:
         cores_xyxy_px: `(R, 4)` float64, the same of each region's thick part, without booms and trails.
         seeds_px: `(R, 2)` float64 point deepest inside each region.
         areas_px: `(R,)` float64 pixels of the foreground.
+        solid: `(R,)` bool, regions that may be no ghosts of the optics: they stand before the sky, or hide the ground.
 
     """
 
@@ -63,6 +67,7 @@ class Regions:
     cores_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
     seeds_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     areas_px: FloatArray = field(default_factory=lambda: np.zeros(0))
+    solid: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -70,6 +75,7 @@ class Regions:
         check_shape("cores_xyxy_px", self.cores_xyxy_px, len(self), 4)
         check_shape("seeds_px", self.seeds_px, len(self), 2)
         check_shape("areas_px", self.areas_px, len(self))
+        check_shape("solid", self.solid, len(self))
 
     def __len__(self) -> int:
         """Count the regions."""
@@ -111,12 +117,14 @@ def find_regions(
         above &= ~(bodies.lit & resting)
     foreground = _traced(levels - radiance.level, above) | moving
     areas = np.bincount(labels[foreground], minlength=count)
-    strongest = np.ones(count, dtype=bool)
+    strongest = solid = np.ones(count, dtype=bool)
     if evidence is not None:
         peaks = np.zeros(count, dtype=np.float32)
         np.maximum.at(peaks, labels[moving], evidence.deviations[moving])
-        solid = (peaks > 2 * EVIDENT) & ~_transparent(radiance.smooth, evidence.expected, labels, count)
-        strongest = (np.bincount(labels[bright], minlength=count) > 0) | solid
+        ghosts, opaque = _transparency(radiance.smooth, evidence.expected, labels, count)
+        evidence = replace(evidence, deviations=np.where(ghosts[labels], np.float32(0), evidence.deviations))
+        on_sky = np.bincount(labels[bright], minlength=count) > 0
+        strongest, solid = on_sky | ((peaks > 2 * EVIDENT) & ~ghosts), on_sky | opaque
     large = (areas >= LEAST_AREA_PX) & strongest
     if evidence is not None:
         # What is hardly larger than a star, and goes with the stars to the last pixel, is a few of them in one.
@@ -133,7 +141,7 @@ def find_regions(
     sky = ~foreground & ~surroundings
     shapes = _shapes(labels, foreground, len(rows))
     deviations = None if evidence is None else evidence.deviations
-    return Regions(labels, foreground & (labels > 0), sky, deviations, *shapes, areas[rows].astype(np.float64))
+    return Regions(labels, foreground & (labels > 0), sky, deviations, *shapes, areas[rows].astype(np.float64), solid[rows])
 
 
 def _with_fragments(
@@ -179,8 +187,14 @@ def _evident(smooth: Raster, evidence: Evidence, surroundings: BoolArray) -> Boo
     return np.asarray(cv2.morphologyEx(large[labels].astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0)
 
 
-def _transparent(smooth: Raster, expected: Raster, labels: NDArray[np.int32], count: int) -> BoolArray:
-    """Test which labels `(count,)` let the background shine through: ghosts of the optics add to it, bodies hide it."""
+def _transparency(
+    smooth: Raster, expected: Raster, labels: NDArray[np.int32], count: int
+) -> tuple[BoolArray, BoolArray]:
+    """Test which labels `(count,)` let the background shine through, and which hide it; too smooth a one shows neither.
+
+    Ghosts of the optics add to the background, bodies stand before it: a line through the details of both has the slope
+    1 or 0.
+    """
     y, x = np.nonzero(labels)
     rows = labels[y, x]
     details = [(image - cv2.GaussianBlur(image, (0, 0), _DETAIL_PX))[y, x] for image in (smooth, expected)]
@@ -189,9 +203,13 @@ def _transparent(smooth: Raster, expected: Raster, labels: NDArray[np.int32], co
     own, other, common = (
         np.bincount(rows, centred[first] * centred[second], count) for first, second in ((0, 0), (1, 1), (0, 1))
     )
-    # Neighbours within the smoothing say the same; a few pixels agree by accident.
-    doubt = np.sqrt(_CORRELATED_PX / number)
-    return np.asarray(common > (_TRANSPARENT + doubt) * np.sqrt(own * other))
+    # The slope of a line through the details, and its error; neighbours within the smoothing count as one.
+    slope = common / np.maximum(other, 1e-9)
+    rest = np.maximum(own - slope * common, 0.0) / np.maximum(other, 1e-9)
+    error = np.sqrt(rest / np.maximum(number / _CORRELATED_PX - 1, 1.0))
+    ghosts = (slope > _TRANSPARENT_SIGMA * error) & (common > _TRANSPARENT * np.sqrt(own * other))
+    ghosts[0] = False
+    return np.asarray(ghosts), np.asarray(slope + _OPAQUE_SIGMA * error < _OPAQUE)
 
 
 def _traced(contrast: Raster, bright: BoolArray) -> BoolArray:

@@ -31,7 +31,7 @@ class FullGridSegmenter:
         reasons = torch.full_like(found.scores, float(PromptReason.GRID))
         none = torch.zeros_like(reasons).long()
         rows = MaskRows(found.masks, found.scores, found.stability, reasons, none, none - 1)
-        segments, owners = assemble(rows, sources, regions)
+        segments, owners = assemble(rows, sources, regions, self.config.point_source_snr)
         return Segmentation(segments, grid_prompts(found.prompts_px), (found.embedding,), owners)
 
     def request_survey(self) -> None:

@@ -116,7 +116,9 @@ class AdaptiveSegmenter:
         found = MaskRows.join([found, _unexplained(found, regions)])
         # A point source that a mask holds is that mask: one thing, one segment.
         alone = ~masks_at(found.masks, sources.points_px).any(axis=1)
-        segments, owners = assemble(found, sources.take(alone), regions)
+        segments, owners = assemble(
+            found, sources.take(alone), regions, self.config.point_source_snr
+        )
         return Segmentation(segments, prompts, tuple(embeddings), owners)
 
     def _prompted(self, batch: PromptBatch) -> tuple[MaskRows, list[Embedding]]:

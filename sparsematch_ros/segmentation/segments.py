@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsematch_ros.data import FloatArray, IntArray, PromptReason, check_shape
+from sparsematch_ros.data import BoolArray, FloatArray, IntArray, PromptReason, check_shape
 from sparsematch_ros.detection.regions import EVIDENT, Regions
 from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.masks import border_contacts, mask_geometry
 
 # Error of a mask's boundary [px], and the share of its size by which SAM's masks change between frames.
 _BOUNDARY_SIGMA_PX, _SIZE_SHARE = 0.2, 0.002
+
+
+# Chances that a point source, a solid body, and what may be a ghost are fixed on the detector.
+_POINT_FIXED, _SOLID_FIXED, _DOUBTFUL_FIXED = 0.1, 1e-4, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,9 @@ class Segments:
         fluxes: `(N,)` float64 summed brightness above the background [grey levels]; NaN for masks.
         moving_shares: `(N,)` float64 in [0, 1]: share of its pixels that no layer of the background explains; NaN where
             residual motion was not measured, and for point sources.
+        fixed_priors: `(N,)` float64 chance, before its motion is known, that it is fixed on the detector: a hot pixel
+            or a ghost of the optics.
+        faint: `(N,)` bool, point sources that are looked at only because an object is tracked there.
 
     """
 
@@ -50,6 +57,8 @@ class Segments:
     reasons: IntArray
     fluxes: FloatArray
     moving_shares: FloatArray
+    fixed_priors: FloatArray
+    faint: BoolArray
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -61,7 +70,7 @@ class Segments:
         check_shape("centroids_px", self.centroids_px, count, 2)
         for name in ("covariances_px2", "mobilities"):
             check_shape(name, getattr(self, name), count, 2, 2)
-        for name in ("areas_px", "scores", "stability", "reasons", "fluxes", "moving_shares"):
+        for name in ("areas_px", "scores", "stability", "reasons", "fluxes", "moving_shares", "fixed_priors", "faint"):
             check_shape(name, getattr(self, name), count)
 
     def __len__(self) -> int:
@@ -115,7 +124,9 @@ class MaskRows:
 _COLUMNS = ("masks", "scores", "stability", "reasons", "owners", "prompts")
 
 
-def assemble(rows: MaskRows, sources: Sources, regions: Regions) -> tuple[Segments, IntArray]:
+def assemble(
+    rows: MaskRows, sources: Sources, regions: Regions, least_snr: float
+) -> tuple[Segments, IntArray]:
     """Join masks and point sources; the masks' figures come to the host in one copy.
 
     Returns:
@@ -138,6 +149,8 @@ def assemble(rows: MaskRows, sources: Sources, regions: Regions) -> tuple[Segmen
         reasons=joined[:, 9].astype(np.int64),
         fluxes=np.concatenate([np.full(len(table), np.nan), sources.fluxes]),
         moving_shares=joined[:, 10],
+        fixed_priors=np.concatenate([_fixed_priors(masks, regions), np.full(len(sources), _POINT_FIXED)]),
+        faint=np.concatenate([np.zeros(len(table), dtype=bool), sources.snr < least_snr]),
     )
     return segments, table[:, 11].astype(np.int64)
 
@@ -181,6 +194,17 @@ def _mask_errors(table: FloatArray, contacts: FloatArray, size: tuple[int, ...])
         middle[:, axis], middle[:, 1 - axis] = edge, contacts[:, side, 1]
         mobilities[:, :, axis] -= outward * (contacts[:, side, 0] / areas)[:, None] * (middle - centroids)
     return sigma[:, None, None] ** 2 * np.eye(2), mobilities
+
+
+def _fixed_priors(masks: Tensor, regions: Regions) -> FloatArray:
+    """Look up the chance `(M,)` that each mask is a ghost, by the region that it holds most of."""
+    count = len(regions) + 1
+    labels = torch.from_numpy(regions.labels).to(masks.device).long()
+    owner, y, x = masks.nonzero(as_tuple=True)
+    held = torch.bincount(owner * count + labels[y, x], minlength=len(masks) * count).view(len(masks), count)
+    best = held[:, 1:].argmax(dim=1).cpu().numpy() if count > 1 and len(masks) else np.zeros(len(masks), np.int64)
+    solid = regions.solid[best] if count > 1 else np.zeros(len(masks), dtype=bool)
+    return np.where(solid, _SOLID_FIXED, _DOUBTFUL_FIXED)
 
 
 def _point_table(sources: Sources) -> FloatArray:

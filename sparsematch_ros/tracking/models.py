@@ -21,13 +21,15 @@ _NOISES = (1.0, 4.0)
 # Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
 _ACCELERATIONS = (0.3, 3.0, 20.0)
 _RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR)
-# Share of its size by which the centroid of a resting body wanders from frame to frame.
-_WANDER_SHARE = 0.001
+# Share of its size by which the centroid of a resting body wanders from frame to frame, and by which a ghost does.
+_WANDER_SHARE, _GHOST_WANDER_SHARE = 0.001, 0.01
 # Chance a frame that an object passes between rest in a layer and motion, and between models of the same kind. Nothing
 # comes to rest on the detector.
-_SWITCH, _WITHIN = 0.005, 0.05
-# Prior chances that a newborn moves, and that it is fixed on the detector: a mask and a point source.
-_MOVING_PRIOR, _DETECTOR_PRIORS = 0.5, (1e-4, 0.1)
+_SWITCH, _WITHIN = 0.002, 0.05
+# Prior chance that a newborn moves.
+_MOVING_PRIOR = 0.5
+# One measurement may be an outlier: it says no more than this for one model against another.
+_MOST_LOG_RATIO = 4.0
 # Models that are less likely than this are no longer told apart.
 _LEAST_LOG_WEIGHT = -60.0
 # Motion of the image that is unknown [px].
@@ -84,16 +86,19 @@ class ModelBank:
 
     @classmethod
     def born(
-        cls, centroids_px: FloatArray, covariances_px2: FloatArray, point_sources: BoolArray, speed_sigma_px_s: float
+        cls, centroids_px: FloatArray, covariances_px2: FloatArray, fixed_priors: FloatArray, speed_sigma_px_s: float
     ) -> ModelBank:
-        """Start with K centroids; moving ones may have any velocity up to some standard deviation an axis."""
+        """Start with K centroids that may be fixed on the detector with some chance, rest in a layer, or move.
+
+        Their velocity may be anything up to some standard deviation an axis.
+        """
         count = len(centroids_px)
         states = np.zeros((count, COUNT, 4))
         states[:, :, :2] = centroids_px[:, None]
         covariances = np.zeros((count, COUNT, 4, 4))
         covariances[:, :, :2, :2] = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
         covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speed_sigma_px_s**2
-        detector = np.where(point_sources, _DETECTOR_PRIORS[1], _DETECTOR_PRIORS[0])[:, None]
+        detector = fixed_priors[:, None]
         fixed = LAYERS == LayerKind.DETECTOR
         resting = (1 - _MOVING_PRIOR - detector) / (~MOVING & ~fixed).sum()
         prior = np.where(MOVING, _MOVING_PRIOR / MOVING.sum(), np.where(fixed, detector / fixed.sum(), resting))
@@ -138,7 +143,8 @@ class ModelBank:
         for kind in _RESTING:
             models = np.flatnonzero(LAYERS == kind)
             layer = layers.get(int(kind), background.reference)
-            _rest(states, covariances, models, layer, mobilities, sizes_px)
+            share = _GHOST_WANDER_SHARE if kind == LayerKind.DETECTOR else _WANDER_SHARE
+            _rest(states, covariances, models, layer, mobilities, share * sizes_px)
         models = np.flatnonzero(MOVING)
         _move(states, covariances, models, background, acceleration_px_s2)
         return ModelBank(mixed.log_weights, states, covariances)
@@ -183,7 +189,9 @@ class ModelBank:
         corrected = keep @ covariances @ keep.swapaxes(2, 3) + gains @ noises @ gains.swapaxes(2, 3)
         own = chances[:, None]
         new = ModelBank(self.log_weights.copy(), self.states.copy(), self.covariances.copy())
-        weights = self.log_weights[seen] + _log_normal(innovations, spreads) + extra
+        likelihoods = _log_normal(innovations, spreads) + extra
+        likelihoods = np.maximum(likelihoods, likelihoods.max(axis=1, keepdims=True, initial=-np.inf) - _MOST_LOG_RATIO)
+        weights = self.log_weights[seen] + likelihoods
         weights = np.exp(weights - logsumexp(weights, axis=1, keepdims=True))
         new.log_weights[seen] = np.log(own * weights + (1 - own) * np.exp(self.log_weights[seen]))
         new.states[seen] = states + own[..., None] * steps
@@ -213,13 +221,13 @@ def _mixture(weights: FloatArray, states: FloatArray, covariances: FloatArray) -
 
 def _rest(
     states: FloatArray, covariances: FloatArray, models: IntArray, layer: Layer | None, mobilities: FloatArray,
-    sizes_px: FloatArray,
+    wanders_px: FloatArray,
 ) -> None:  # fmt: skip
     """Carry objects at rest in a layer along with it; what the border cuts moves by its mobility only."""
     places = states[:, models, :2]
     flat = places.reshape(-1, 2)
     mobility = np.repeat(mobilities, len(models), axis=0)
-    wander = (np.repeat(sizes_px, len(models)) * _WANDER_SHARE) ** 2
+    wander = np.repeat(wanders_px, len(models)) ** 2
     carried, jacobians, errors = flat, np.broadcast_to(np.eye(2), (len(flat), 2, 2)), np.zeros((len(flat), 2, 2))
     if layer is None:
         wander = wander + _UNKNOWN_PX**2

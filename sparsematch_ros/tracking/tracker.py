@@ -87,7 +87,7 @@ class Tracker:
 
     def step(
         self, frame: Frame, background: Background, segments: Segments, descriptors: Descriptors,
-        predictions: TrackPredictions, previous: Segments | None,
+        predictions: TrackPredictions, previous: Segments | None, faint: int,
     ) -> tuple[tuple[SpaceObject, ...], Matches]:  # fmt: skip
         """Take in a frame's segments.
 
@@ -98,14 +98,14 @@ class Tracker:
             descriptors: theirs.
             predictions: what `predict` returned for this frame.
             previous: the segments of the frame before, or None on the first.
+            faint: point sources that are too faint to be segments where nothing is tracked.
 
         Returns:
             Every object alive, and those lost in this frame; and the pairs of segments that one object has in both.
 
         """
         cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
-        point_sources = np.arange(len(segments)) >= segments.mask_count
-        found = self._associate(background, segments, predictions, cosines, point_sources, frame.size)
+        found = self._associate(background, segments, predictions, cosines, faint)
         matches = pair_matches(previous, segments, predictions, found.segment_rows, cosines, background)
         table = self._updated(predictions, found, segments, descriptors, frame.stamp_ns)
         table = self._judged(table, found.hidden, background, frame)
@@ -136,17 +136,16 @@ class Tracker:
         return np.asarray(segments.masks[torch.as_tensor(rows, device=segments.masks.device)].any(dim=0).cpu().numpy())
 
     def _associate(
-        self, background: Background, segments: Segments, predictions: TrackPredictions, cosines: FloatArray,
-        point_sources: BoolArray, size: tuple[int, int],
-    ) -> Association:  # fmt: skip
+        self, background: Background, segments: Segments, predictions: TrackPredictions, cosines: FloatArray, faint: int
+    ) -> Association:
         errors = place_errors(predictions, segments)
         densities = self._predicted.log_densities(segments.centroids_px, errors)
         if background.dt_s > self.config.max_gap_s:
             densities[:] = -np.inf  # Across such a gap nothing is what it was.
         believed = self._table.point_source[predictions.believed]
-        known = np.array([(~believed).sum(), believed.sum()])
-        self._clutter.count(np.array([(~point_sources).sum(), point_sources.sum()]), known)
-        clutter = self._clutter.log_densities(point_sources, size)
+        kinds = np.where(np.arange(len(segments)) < segments.mask_count, 0, np.where(segments.faint, 2, 1))
+        self._clutter.count(kinds, np.array([(~believed).sum(), believed.sum()]), faint)
+        clutter = self._clutter.log_densities(kinds, (segments.masks.shape[1], segments.masks.shape[2]))
         return associate(predictions, segments, densities, cosines, self._table.fluxes, clutter)
 
     def _updated(
@@ -211,7 +210,7 @@ class Tracker:
         dt_s: float,
     ) -> TrackTable:  # fmt: skip
         """Start an object for each segment that belongs to none."""
-        free = ~found.fragments
+        free = ~found.fragments & ~segments.faint
         free[table.segment_rows[table.segment_rows >= 0]] = False
         room = max(0, self.config.max_objects - int((table.stages != ObjectState.LOST).sum()))
         rows = np.flatnonzero(free)
@@ -221,7 +220,7 @@ class Tracker:
         limited = 0 < dt_s <= config.max_gap_s
         fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if limited else config.max_speed_px_s)
         points = rows >= segments.mask_count
-        bank = ModelBank.born(segments.centroids_px[rows], segments.covariances_px2[rows], points, fastest / 3)
+        bank = ModelBank.born(segments.centroids_px[rows], segments.covariances_px2[rows], segments.fixed_priors[rows], fastest / 3)
         return self._table.born(
             bank, BIRTH_LOG_ODDS, stamp_ns,
             boxes_xywh_px=segments.boxes_xywh_px[rows], areas_px=segments.areas_px[rows], fluxes=segments.fluxes[rows],
