@@ -153,7 +153,8 @@ def _owners(regions: Regions, predictions: TrackPredictions, tracks: IntArray) -
     if len(regions) == 0 or len(tracks) == 0:
         return owner
     own = regions.boxes_xyxy_px
-    widths = np.concatenate([own[:, :2], own[:, 2:] - own[:, :2] + 1], axis=1)
+    thick = regions.cores_xyxy_px
+    widths = np.concatenate([thick[:, :2], thick[:, 2:] - thick[:, :2] + 1], axis=1)
     expected = predictions.boxes_xywh_px[tracks]
     spread = np.sqrt(predictions.covariances[tracks][:, [0, 1], [0, 1]])
     margin = _WIDENED_SIGMA * spread + _WIDENED_SHARE * expected[:, 2:] + _WIDENED_PX

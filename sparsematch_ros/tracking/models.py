@@ -21,8 +21,9 @@ _NOISES = (1.0, 4.0)
 # Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
 _ACCELERATIONS = (0.3, 3.0, 20.0)
 _RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR)
-# Share of its size by which the centroid of a resting body wanders from frame to frame, and by which a ghost does.
-_WANDER_SHARE, _GHOST_WANDER_SHARE = 0.001, 0.01
+# Share of its size by which the centroid of a resting body wanders from frame to frame; by how much a ghost does, and
+# no further [px].
+_WANDER_SHARE, _GHOST_WANDER_SHARE, _GHOST_WANDER_PX = 0.001, 0.01, 0.25
 # Chance a frame that an object passes between rest in a layer and motion, and between models of the same kind. Nothing
 # comes to rest on the detector.
 _SWITCH, _WITHIN = 0.002, 0.05
@@ -143,8 +144,10 @@ class ModelBank:
         for kind in _RESTING:
             models = np.flatnonzero(LAYERS == kind)
             layer = layers.get(int(kind), background.reference)
-            share = _GHOST_WANDER_SHARE if kind == LayerKind.DETECTOR else _WANDER_SHARE
-            _rest(states, covariances, models, layer, mobilities, share * sizes_px)
+            wanders_px = _WANDER_SHARE * sizes_px
+            if kind == LayerKind.DETECTOR:
+                wanders_px = np.minimum(_GHOST_WANDER_SHARE * sizes_px, _GHOST_WANDER_PX)
+            _rest(states, covariances, models, layer, mobilities, wanders_px)
         models = np.flatnonzero(MOVING)
         _move(states, covariances, models, background, acceleration_px_s2)
         return ModelBank(mixed.log_weights, states, covariances)
