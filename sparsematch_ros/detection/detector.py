@@ -78,6 +78,7 @@ class Detector:
             sky_in_view = background.reference is background.stars
         surroundings = bodies.surroundings if sky_in_view else np.ones_like(bodies.surroundings)
         evidence = self._residual(radiance.smooth, background, surroundings, objects)
-        regions = find_regions(radiance, measured.frame.levels, bodies, evidence, sky_in_view, _MOST_REGIONS)
         sources = measured.sources if sky_in_view else Sources()
+        levels = measured.frame.levels
+        regions = find_regions(radiance, levels, bodies, sources, evidence, sky_in_view, _MOST_REGIONS)
         return replace(measured, sources=sources, regions=regions)

@@ -12,6 +12,7 @@ from sparsematch_ros.data import BoolArray, FloatArray, IntArray, check_shape
 from sparsematch_ros.detection.bodies import LEAST_AREA_PX, THRESHOLD, Bodies, joined_labels
 from sparsematch_ros.detection.evidence import Evidence
 from sparsematch_ros.detection.radiance import Radiance, Raster
+from sparsematch_ros.detection.sources import Sources
 
 # Against ground a region has pixels this far from the background, its strongest twice as far [standard deviations], and
 # so many of them side by side [px^2].
@@ -51,6 +52,8 @@ class Regions:
         foreground: `(H, W)` bool, pixels that are not background, their edges where the point spread halves them.
         sky: `(H, W)` bool, pixels that are sky, or glow before it: certainly background.
         evidence: `(H, W)` float32 of residual motion in standard deviations, or None where it was not measured.
+        contrast: `(H, W)` float32 how far each pixel stands out from the sky, or from the ground that is expected there
+            [noise of the sky, or of the residual motion].
         boxes_xyxy_px: `(R, 4)` float64, first and last column and row.
         cores_xyxy_px: `(R, 4)` float64, the same of each region's thick part, without booms and trails.
         seeds_px: `(R, 2)` float64 point deepest inside each region.
@@ -63,6 +66,7 @@ class Regions:
     foreground: BoolArray
     sky: BoolArray
     evidence: Raster | None = None
+    contrast: Raster | None = None
     boxes_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
     cores_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
     seeds_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
@@ -94,14 +98,16 @@ class Regions:
 
 
 def find_regions(
-    radiance: Radiance, levels: Raster, bodies: Bodies, evidence: Evidence | None, sky_in_view: bool, most: int
-) -> Regions:
+    radiance: Radiance, levels: Raster, bodies: Bodies, sources: Sources, evidence: Evidence | None, sky_in_view: bool,
+    most: int,
+) -> Regions:  # fmt: skip
     """Find the regions that stand out from every background.
 
     Args:
         radiance: of the frame.
         levels: `(H, W)` float32 brightness before smoothing [grey levels].
         bodies: of the frame.
+        sources: its point sources.
         evidence: residual motion, or None.
         sky_in_view: False where what looks like sky is none, so that brightness tells nothing.
         most: most regions.
@@ -110,6 +116,8 @@ def find_regions(
     bright = bodies.foreground if sky_in_view else np.zeros_like(bodies.foreground)
     surroundings = bodies.surroundings if sky_in_view else np.ones_like(bodies.surroundings)
     moving = np.zeros_like(bright) if evidence is None else _evident(radiance.smooth, evidence, surroundings)
+    if sky_in_view and evidence is not None:
+        bright = bright | _moving_groups(radiance, evidence, sources) & ~surroundings
     labels, count = joined_labels(bright | moving)
     above = (labels > 0) & (radiance.significance > THRESHOLD) & ~surroundings
     if evidence is not None:
@@ -141,7 +149,19 @@ def find_regions(
     sky = ~foreground & ~surroundings
     shapes = _shapes(labels, foreground, len(rows))
     deviations = None if evidence is None else evidence.deviations
-    return Regions(labels, foreground & (labels > 0), sky, deviations, *shapes, areas[rows].astype(np.float64), solid[rows])
+    contrast = np.where(surroundings, np.float32(0) if deviations is None else deviations, radiance.significance)
+    return Regions(labels, foreground & (labels > 0), sky, deviations, contrast, *shapes, areas[rows].astype(np.float64), solid[rows])
+
+
+def _moving_groups(radiance: Radiance, evidence: Evidence, sources: Sources) -> BoolArray:
+    """Find bodies whose bright parts look like point sources side by side: what holds several of them and moves."""
+    moving = (evidence.deviations > EVIDENT) & (radiance.significance > THRESHOLD)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(moving.astype(np.uint8), connectivity=8)
+    x, y = np.rint(sources.points_px).astype(np.int64).T
+    held = np.bincount(labels[y.clip(0, labels.shape[0] - 1), x.clip(0, labels.shape[1] - 1)], minlength=count)
+    several = (held >= 2) & (stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA_PX)
+    several[0] = False
+    return np.asarray(several[labels])
 
 
 def _with_fragments(

@@ -77,6 +77,7 @@ def _segments(count: int, matches: Any, which: str) -> Segments:
     # What messages do not carry is one number a segment in every other field.
     unknown = {item.name: np.full(count, np.nan) for item in dataclasses.fields(Segments)}
     unknown["covariances_px2"] = unknown["mobilities"] = np.full((count, 2, 2), np.nan)
+    unknown["offsets_px"] = np.full((count, 2), np.nan)
     known = {
         "masks": torch.zeros((0, 0, 0), dtype=torch.bool), "boxes_xywh_px": boxes, "centroids_px": centroids,
         "areas_px": areas, "reasons": np.zeros(count, np.int64),

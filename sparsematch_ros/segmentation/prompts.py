@@ -78,11 +78,13 @@ class Proposal:
     Attributes:
         prompts: P of them.
         prompt_of_region: `(R,)` int64 the prompt that stands for each region alone, -1 where none does.
+        on_sky: `(R,)` bool, regions against the sky.
 
     """
 
     prompts: Prompts
     prompt_of_region: IntArray
+    on_sky: BoolArray
 
 
 def propose(
@@ -129,7 +131,7 @@ def propose(
     number[asked] = np.arange(len(asked))
     prompt_of_region = number[owner]
     prompt_of_region[free] = len(asked) + np.arange(len(free))
-    return Proposal(prompts.take(order), rank[prompt_of_region])
+    return Proposal(prompts.take(order), rank[prompt_of_region], on_sky)
 
 
 def grid_prompts(places_px: FloatArray) -> Prompts:

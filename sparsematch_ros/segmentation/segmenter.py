@@ -187,8 +187,8 @@ def _refined(found: MaskRows, regions: Regions, proposal: Proposal) -> MaskRows:
     device = found.masks.device
     lit, sky = (torch.from_numpy(each).to(device) for each in (regions.foreground, regions.sky))
     sharp = torch.where(lit & _near_sky(sky), grown(found.masks), found.masks & ~sky)
-    own = _regions_of_prompts(regions, proposal, device)[found.prompts] & (found.prompts >= 0)[:, None, None]
-    return replace(found, masks=sharp | (own & lit & _near_sky(sky)))
+    own = _outlines_of_prompts(regions, proposal, device)[found.prompts] & (found.prompts >= 0)[:, None, None]
+    return replace(found, masks=sharp | (own & lit))
 
 
 def _evident(found: MaskRows, regions: Regions) -> MaskRows:
@@ -206,11 +206,12 @@ def _near_sky(sky: Tensor) -> Tensor:
     return grown(sky[None])[0]
 
 
-def _regions_of_prompts(regions: Regions, proposal: Proposal, device: torch.device) -> Tensor:
-    """Draw the regions that each prompt stands for, `(P, H, W)` bool."""
+def _outlines_of_prompts(regions: Regions, proposal: Proposal, device: torch.device) -> Tensor:
+    """Draw the regions against the sky that each prompt stands for, `(P, H, W)` bool; one empty row without prompts."""
     labels = torch.from_numpy(regions.labels).to(device)
-    prompt_of_label = torch.as_tensor(np.concatenate([[-1], proposal.prompt_of_region]), device=device)
-    numbers = torch.arange(len(proposal.prompts), device=device)
+    owners = np.where(proposal.on_sky, proposal.prompt_of_region, -1)
+    prompt_of_label = torch.as_tensor(np.concatenate([[-1], owners]), device=device)
+    numbers = torch.arange(max(len(proposal.prompts), 1), device=device)
     return prompt_of_label[labels.long()][None] == numbers[:, None, None]
 
 

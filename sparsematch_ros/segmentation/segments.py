@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, PromptReason, check_shape
+from sparsematch_ros.detection.bodies import THRESHOLD
 from sparsematch_ros.detection.regions import EVIDENT, Regions
 from sparsematch_ros.detection.sources import Sources
-from sparsematch_ros.segmentation.masks import border_contacts, mask_geometry
+from sparsematch_ros.segmentation.masks import border_contacts, grown, mask_geometry
 
 # Error of a mask's boundary [px], and the share of its size by which SAM's masks change between frames.
-_BOUNDARY_SIGMA_PX, _SIZE_SHARE = 0.2, 0.002
+_BOUNDARY_SIGMA_PX, _SIZE_SHARE = 0.06, 0.001
+# A body's light reaches so far beyond its mask [px].
+_SKIRT_PX = 2
 
 
 # Chances that a point source, a solid body, and what may be a ghost are fixed on the detector.
@@ -29,7 +32,9 @@ class Segments:
     Attributes:
         masks: `(M, H, W)` bool tensor, on the device that made it.
         boxes_xywh_px: `(N, 4)` float64.
-        centroids_px: `(N, 2)` float64.
+        centroids_px: `(N, 2)` float64, of masks weighted by the log of the contrast: it shifts little as single pixels
+            come and go at the edge.
+        offsets_px: `(N, 2)` float64 from there to the centroid of the mask's pixels; zero for point sources.
         covariances_px2: `(N, 2, 2)` float64 error of the centroids.
         mobilities: `(N, 2, 2)` float64 d centroid / d place of the body: less than the identity where the image's
             border cuts the mask, as what enters or leaves there moves the centroid the other way.
@@ -49,6 +54,7 @@ class Segments:
     masks: Tensor
     boxes_xywh_px: FloatArray
     centroids_px: FloatArray
+    offsets_px: FloatArray
     covariances_px2: FloatArray
     mobilities: FloatArray
     areas_px: FloatArray
@@ -68,6 +74,7 @@ class Segments:
             raise ValueError(f"{self.masks.shape[0]} masks for {count} segments")
         check_shape("boxes_xywh_px", self.boxes_xywh_px, count, 4)
         check_shape("centroids_px", self.centroids_px, count, 2)
+        check_shape("offsets_px", self.offsets_px, count, 2)
         for name in ("covariances_px2", "mobilities"):
             check_shape(name, getattr(self, name), count, 2, 2)
         for name in ("areas_px", "scores", "stability", "reasons", "fluxes", "moving_shares", "fixed_priors", "faint"):
@@ -135,12 +142,14 @@ def assemble(
     """
     masks, table, contacts = _mask_table(rows, regions)
     joined = np.concatenate([table[:, :11], _point_table(sources)])
+    centroids = _contrast_centroids(masks, regions, table[:, 4:6])
     covariances, mobilities = _mask_errors(table, contacts, masks.shape[1:])
     round_errors = sources.sigmas_px[:, None, None] ** 2 * np.eye(2)
     segments = Segments(
         masks=masks,
         boxes_xywh_px=joined[:, :4],
-        centroids_px=joined[:, 4:6],
+        centroids_px=np.concatenate([centroids, sources.points_px]),
+        offsets_px=np.concatenate([table[:, 4:6] - centroids, np.zeros((len(sources), 2))]),
         covariances_px2=np.concatenate([covariances, round_errors]),
         mobilities=np.concatenate([mobilities, np.broadcast_to(np.eye(2), (len(sources), 2, 2))]),
         areas_px=joined[:, 6],
@@ -169,6 +178,23 @@ def _mask_table(rows: MaskRows, regions: Regions) -> tuple[Tensor, FloatArray, F
     full = everything[:, 6] > 0
     masks = rows.masks if full.all() else rows.masks[torch.as_tensor(full, device=rows.masks.device)]
     return masks, everything[full, :12], everything[full, 12:].reshape(-1, 4, 2)
+
+
+def _contrast_centroids(masks: Tensor, regions: Regions, plain: FloatArray) -> FloatArray:
+    """Compute centroids `(M, 2)` of masks weighted by the log of the contrast, the masks' own, `plain`, without any.
+
+    A little beyond the edge counts too, with the little contrast that it has.
+    """
+    if regions.contrast is None or len(masks) == 0:
+        return plain
+    contrast = torch.from_numpy(regions.contrast).to(masks.device)
+    weights = grown(masks, _SKIRT_PX) * torch.log1p(contrast.clamp(min=0) / THRESHOLD)
+    total = weights.sum(dim=(1, 2), dtype=torch.float64)
+    x = torch.arange(masks.shape[2], dtype=torch.float32, device=masks.device)
+    y = torch.arange(masks.shape[1], dtype=torch.float32, device=masks.device)
+    moments = torch.stack([(weights.sum(dim=1) @ x).double(), (weights.sum(dim=2) @ y).double()], dim=1)
+    measured = (moments / total.clamp(min=1e-9)[:, None]).cpu().numpy()
+    return np.where(total.cpu().numpy()[:, None] > 0, measured, plain)
 
 
 def _mask_errors(table: FloatArray, contacts: FloatArray, size: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:

@@ -17,7 +17,7 @@ from sparsematch_ros.background.layers import Background, Layer, LayerKind
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray
 
 # Standard deviation of the centroid as a multiple of the measured one: masks may be worse than they look.
-_NOISES = (1.0, 4.0)
+_NOISES = (1.0, 3.0, 12.0)
 # Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
 _ACCELERATIONS = (0.3, 3.0, 20.0)
 _RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR)

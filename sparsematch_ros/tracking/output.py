@@ -22,7 +22,7 @@ def describe_objects(
 ) -> tuple[SpaceObject, ...]:
     """Turn the table's rows into objects; masks are views of the segments' tensor, or the last ones while coasting."""
     states, covariances = table.bank.mean()
-    centroids, velocities = states[:, :2], states[:, 2:]
+    centroids, velocities = states[:, :2] + table.offsets_px, states[:, 2:]
     spreads = covariances[:, 2:, 2:]
     apparent = velocities + _layer_velocity(background.reference, centroids, background.dt_s)
     bearings = _bearings(centroids, covariances, apparent, frame, background)

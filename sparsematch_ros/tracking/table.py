@@ -25,6 +25,7 @@ class TrackTable:
         areas_px: `(T,)`.
         fluxes: `(T,)` summed brightness of point sources; NaN for masks.
         mobilities: `(T, 2, 2)` as in `Segments`.
+        offsets_px: `(T, 2)` smoothed, as in `Segments`.
         segment_rows: `(T,)` row among the last frame's segments, -1 where not seen.
         log_odds: `(T,)` of existence.
         stages: `(T,)` of `ObjectState`.
@@ -43,6 +44,7 @@ class TrackTable:
     areas_px: FloatArray
     fluxes: FloatArray
     mobilities: FloatArray
+    offsets_px: FloatArray
     segment_rows: IntArray
     log_odds: FloatArray
     stages: IntArray
@@ -62,7 +64,8 @@ class TrackTable:
         """Make a table without objects."""
         none, row = np.zeros(0), np.zeros(0, dtype=np.int64)
         bank = ModelBank.born(np.zeros((0, 2)), np.zeros((0, 2, 2)), none, 1.0)
-        return cls(np.zeros(0, dtype=object), bank, np.zeros((0, 4)), none, none, np.zeros((0, 2, 2)), row, none, row,
+        return cls(np.zeros(0, dtype=object), bank, np.zeros((0, 4)), none, none, np.zeros((0, 2, 2)),
+                   np.zeros((0, 2)), row, none, row,
                    none > 0, none > 0, row, row, row, torch.zeros((0, 0)))  # fmt: skip
 
     def born(self, bank: ModelBank, log_odds: float, stamp_ns: int, **columns: FloatArray | Tensor) -> TrackTable:

@@ -33,8 +33,9 @@ from sparsematch_ros.tracking.output import describe_objects
 from sparsematch_ros.tracking.reidentification import LostObjects
 from sparsematch_ros.tracking.table import TrackTable
 
-# Weight of a new frame in descriptors.
+# Weight of a new frame in descriptors and offsets.
 _SMOOTHING = 0.3
+_REPLACED = ("areas_px", "fluxes", "mobilities", "offsets_px", "last_seen_ns")
 # Odds of existence under which a tentative object is given up.
 _HOPELESS = -4.0
 # What passes behind another object, or merges with it, is waited for this many times as long.
@@ -159,9 +160,10 @@ class Tracker:
         extra = _motion_evidence(segments.moving_shares[rows])
         errors = place_errors(predictions, segments)[seen, rows]
         bank = self._predicted.updated(seen, segments.centroids_px[rows], errors, extra, found.chances[seen])
-        columns = {name: getattr(table, name).copy() for name in ("areas_px", "fluxes", "mobilities", "last_seen_ns")}
+        columns = {name: getattr(table, name).copy() for name in _REPLACED}
         columns["areas_px"][seen], columns["fluxes"][seen] = segments.areas_px[rows], segments.fluxes[rows]
         columns["mobilities"][seen], columns["last_seen_ns"][seen] = segments.mobilities[rows], stamp_ns
+        columns["offsets_px"][seen] += _SMOOTHING * (segments.offsets_px[rows] - columns["offsets_px"][seen])
         boxes, point_source = predictions.boxes_xywh_px.copy(), table.point_source.copy()
         boxes[seen], point_source[seen] = segments.boxes_xywh_px[rows], rows >= segments.mask_count
         table = table.with_columns(
@@ -224,7 +226,7 @@ class Tracker:
         return self._table.born(
             bank, BIRTH_LOG_ODDS, stamp_ns,
             boxes_xywh_px=segments.boxes_xywh_px[rows], areas_px=segments.areas_px[rows], fluxes=segments.fluxes[rows],
-            mobilities=segments.mobilities[rows], segment_rows=rows, point_source=points,
+            mobilities=segments.mobilities[rows], offsets_px=segments.offsets_px[rows], segment_rows=rows, point_source=points,
             descriptors=descriptors.vectors[torch.as_tensor(rows, device=descriptors.vectors.device)],
         )  # fmt: skip
 
