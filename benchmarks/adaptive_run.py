@@ -12,7 +12,9 @@ from typing import Any
 from adaptive_summary import summarise
 
 from sparsematch_ros.config import Config
-from sparsematch_ros.data import EgoMotion, Expectations, Frame, FrameResult
+from sparsematch_ros.data import Frame, FrameResult, TrackPredictions
+from sparsematch_ros.detection.regions import Regions
+from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.bench_device import device_name
 from sparsematch_ros.evaluation.evaluate import open_evaluation
@@ -26,7 +28,6 @@ from sparsematch_ros.segmentation.full_grid import FullGridSegmenter
 from sparsematch_ros.segmentation.segmenter import Segmentation, Segmenter
 from sparsematch_ros.settings import changed_settings, load_config
 from sparsematch_ros.simulation.command import simulate
-from sparsematch_ros.sky import Sky
 
 SCENARIOS = ("fly_by", "tumbling_rendezvous", "small_objects")
 SIMULATED_POINTS, DAVIS_POINTS = 32, 16
@@ -44,15 +45,19 @@ class GridBeside:
         self.wanted = False
         self.beside: Segmentation | None = None
 
-    def segment(self, frame: Frame, motion: EgoMotion, sky: Sky, expectations: Expectations) -> Segmentation:
-        """Give the first one's segments; keep the grid's."""
-        found = self._adaptive.segment(frame, motion, sky, expectations)
-        self.beside = self._grid.segment(frame, motion, sky, expectations) if self.wanted else None
+    def segment(self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions) -> Segmentation:
+        """Find the first one's segments; keep the grid's."""
+        found = self._adaptive.segment(frame, regions, sources, predictions)
+        self.beside = self._grid.segment(frame, regions, sources, predictions) if self.wanted else None
         return found
 
     def request_survey(self) -> None:
         """Look at everything in the next frame."""
         self._adaptive.request_survey()
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._adaptive.reset()
 
 
 class ComparingPipeline(Pipeline):

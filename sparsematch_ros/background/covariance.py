@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.background.rotation import homography_misfit_px2
+from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import FloatArray
 from sparsematch_ros.geometry import apply_homography
 

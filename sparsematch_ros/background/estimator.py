@@ -164,10 +164,10 @@ def _intrinsics_differ(before: Frame, after: Frame) -> bool:
 
 
 def _sky_in_view(stars: Layer | None, ground: Layer, current: View) -> bool:
-    """Test whether what looks like sky is sky: it fills much of the image, or it is smooth and its stars move otherwise
-    than the ground.
+    """Test whether what looks like sky is sky.
 
-    A dark ocean looks like sky and specks of cloud over it like stars, but they move with the ground.
+    It fills much of the image, or it is smooth and its stars move otherwise than the ground. A dark
+    ocean looks like sky and specks of cloud over it like stars, but they move with the ground.
     """
     if stars is None:
         return False

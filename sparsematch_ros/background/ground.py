@@ -63,9 +63,7 @@ def fit_ground(
     return _fit(before, after, images[0].shape, _COARSE * config.ransac_threshold_px, config.min_inliers)
 
 
-def _fit(
-    before: FloatArray, after: FloatArray, size: tuple[int, ...], threshold_px: float, least: int
-) -> Layer | None:
+def _fit(before: FloatArray, after: FloatArray, size: tuple[int, ...], threshold_px: float, least: int) -> Layer | None:
     """Fit a homography to followed points `(K, 2)` with MAGSAC++ (Barath et al., 2020)."""
     if len(before) < max(5, least):
         return None
@@ -106,9 +104,7 @@ def _follow_corners(
     return corners[good, 0].astype(np.float64), moved[good, 0].astype(np.float64)
 
 
-def _spread_corners(
-    image: NDArray[np.uint8], allowed: BoolArray, noise: float, most: int
-) -> NDArray[np.float32]:
+def _spread_corners(image: NDArray[np.uint8], allowed: BoolArray, noise: float, most: int) -> NDArray[np.float32]:
     """Find corners `(K, 1, 2)` spread over the image, so that one textured object cannot outvote the background."""
     mask = None if allowed.all() else allowed.astype(np.uint8)
     corners = cv2.goodFeaturesToTrack(image, 5 * most, 0.001, 5, mask=mask)

@@ -43,7 +43,7 @@ def rotation_homography(camera: CameraModel, rotation_CP: Rotation) -> FloatArra
 
 
 def homography_misfit_px2(camera: CameraModel, rotation_CP: Rotation, homography: FloatArray) -> float:
-    """Compute the mean square an axis [px^2] by which a homography misses what a rotation does behind a distorting lens.
+    """Compute the mean square error an axis [px^2] of a homography against a rotation seen through a distorting lens.
 
     0 without distortion, and where hardly anything stays in view.
     """

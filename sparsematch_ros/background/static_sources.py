@@ -138,7 +138,7 @@ def _seen_before(points_px: FloatArray, sky: Layer | None, size: tuple[int, int]
     """Test at which points `(S, 2)` the frame before could have shown a source: new stars enter along the border."""
     if sky is None:
         return np.zeros(len(points_px), dtype=bool)
-    before = apply_homography(np.linalg.inv(sky.homography), points_px)
+    before = apply_homography(np.linalg.inv(sky.homography).astype(np.float64), points_px)
     margin = _BORDER_SIGMA * np.sqrt((root @ root).diagonal())
     limits = np.array(size)[::-1] - 1 - margin
     both = np.stack([before, points_px])

@@ -19,8 +19,8 @@ from sparsematch_ros.detection.radiance import Raster
 
 # States of the background that are remembered: after the last frame and after the one before.
 _MEMORY = 2
-# Pixels of steep slope show how far a layer misses, those of gentle slope the noise: shares of the pixels in which it is
-# measured, at a quantile of the differences that leaves room for objects, in standard deviations.
+# Pixels of steep slope show how far a layer misses, those of gentle slope the noise: shares of the pixels, at a
+# quantile of the differences that leaves room for objects, in standard deviations.
 _STEEP, _GENTLE = 0.8, 0.3
 _QUANTILE, _QUANTILE_SIGMAS = 0.9, 1.645
 # Noise of the difference of two smoothed images of exact samples [grey levels], and the least misfit of a layer [px].
@@ -102,8 +102,7 @@ class ResidualMotion:
             kernel = np.ones((2 * _MARGIN_PX + 1, 2 * _MARGIN_PX + 1), np.uint8)
             hidden = cv2.dilate(objects.astype(np.uint8), kernel) > 0
         for kind, images in self._images.items():
-            known = images and hidden is not None
-            fresh = np.where(hidden, images[0], self._last) if known else self._last
+            fresh = self._last if hidden is None or not images else np.where(hidden, images[0], self._last)
             self._images[kind] = [fresh, *images][:_MEMORY]
 
     def _compare(self, smooth: Raster, surroundings: BoolArray) -> Evidence:

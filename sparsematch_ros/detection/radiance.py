@@ -55,7 +55,7 @@ class Radiance:
 
     @property
     def roughness(self) -> float:
-        """The sky's noise over what the smoothing leaves of the pixels' own noise: 1 of a true sky, more of an ocean."""
+        """Noise of the sky over what smoothing leaves of the pixels' own noise: 1 of a true sky, more of an ocean."""
         return self.noise / self.pixel_noise * 2 * float(np.sqrt(np.pi)) * SMOOTHING_PX
 
     @property

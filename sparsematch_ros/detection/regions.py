@@ -85,7 +85,6 @@ class Regions:
         """Count the regions."""
         return len(self.boxes_xyxy_px)
 
-
     def off(self, points_px: FloatArray) -> BoolArray:
         """Test which points `(S, 2)` lie off all regions, and off the image's border, by a few pixels."""
         near = cv2.dilate((self.labels > 0).astype(np.uint8), np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8))
@@ -150,7 +149,16 @@ def find_regions(
     shapes = _shapes(labels, foreground, len(rows))
     deviations = None if evidence is None else evidence.deviations
     contrast = np.where(surroundings, np.float32(0) if deviations is None else deviations, radiance.significance)
-    return Regions(labels, foreground & (labels > 0), sky, deviations, contrast, *shapes, areas[rows].astype(np.float64), solid[rows])
+    return Regions(
+        labels,
+        foreground & (labels > 0),
+        sky,
+        deviations,
+        contrast,
+        *shapes,
+        areas[rows].astype(np.float64),
+        solid[rows],
+    )
 
 
 def _moving_groups(radiance: Radiance, evidence: Evidence, sources: Sources) -> BoolArray:
@@ -164,9 +172,7 @@ def _moving_groups(radiance: Radiance, evidence: Evidence, sources: Sources) -> 
     return np.asarray(several[labels])
 
 
-def _with_fragments(
-    labels: NDArray[np.int32], rows: IntArray, areas: FloatArray
-) -> tuple[IntArray, IntArray]:
+def _with_fragments(labels: NDArray[np.int32], rows: IntArray, areas: IntArray) -> tuple[IntArray, IntArray]:
     """Count a region beside a much larger one as a part of it, such as a nozzle behind a shadow or a lit tip of a boom.
 
     Args:
@@ -244,9 +250,7 @@ def _traced(contrast: Raster, bright: BoolArray) -> BoolArray:
     return np.asarray(cv2.morphologyEx(traced.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0)
 
 
-def _shapes(
-    labels: NDArray[np.int32], foreground: BoolArray, count: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _shapes(labels: NDArray[np.int32], foreground: BoolArray, count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Compute the boxes `(R, 4)` of each region's foreground and of its thick part, and its deepest point `(R, 2)`."""
     boxes, cores, seeds = np.zeros((count, 4)), np.zeros((count, 4)), np.zeros((count, 2))
     for row in range(count):  # A few; each on its own part of the image.

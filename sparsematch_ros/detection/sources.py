@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, check_shape
 from sparsematch_ros.detection.radiance import SMOOTHING_PX, Radiance, Raster, lower_deviation

@@ -29,7 +29,7 @@ from sparsematch_ros.media.run import Perception, run_source
 
 FROM_RUN = ("seconds_per_frame", "prompts_per_frame", "frames", "refused_frames")
 # The stages that follow objects, whose time together `motion_matching_tracking_ms` gives.
-FOLLOWING = ("egomotion", "matching", "tracking")
+FOLLOWING = ("background", "tracking")
 
 
 def open_evaluation(folder: Path, rate_hz: float | None = None) -> tuple[FolderSource, Frames]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from sparsematch_ros.data import FrameResult, Segments
+from sparsematch_ros.data import FrameResult
 from sparsematch_ros.evaluation.matching import MIN_VISIBLE_PX, similarities
 from sparsematch_ros.evaluation.sightings import Sighting
 from sparsematch_ros.media.records import decode_mask, encode_mask
+from sparsematch_ros.segmentation.segments import Segments
 
 
 @dataclass(frozen=True)

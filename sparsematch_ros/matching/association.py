@@ -107,7 +107,7 @@ def place_errors(predictions: TrackPredictions, segments: Segments) -> FloatArra
 
 
 def _log_inside(predictions: TrackPredictions, segments: Segments) -> FloatArray:
-    """Compute the log density `(T, N)` of a centroid anywhere in the object's predicted box; -inf outside, and for points.
+    """Compute the log density `(T, N)` of a centroid anywhere in the predicted box; -inf outside, and for points.
 
     When a part of a body lights up or goes dark its centroid leaps.
     """
@@ -125,9 +125,7 @@ def _notable(predictions: TrackPredictions) -> BoolArray:
     return np.asarray(notable)
 
 
-def _fragments(
-    predictions: TrackPredictions, segments: Segments, assigned: IntArray, held: BoolArray
-) -> BoolArray:
+def _fragments(predictions: TrackPredictions, segments: Segments, assigned: IntArray, held: BoolArray) -> BoolArray:
     """Test which segments `(N,)` are nobody's but lie in a known object, or hold several: they are no new objects."""
     known = np.flatnonzero(predictions.believed & predictions.resolved & (assigned >= 0))
     boxes = segments.boxes_xywh_px[assigned[known]]

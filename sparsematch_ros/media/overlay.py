@@ -108,9 +108,10 @@ def _draw_prompts(canvas: Canvas, result: FrameResult) -> None:
 
 def _draw_status(canvas: Canvas, result: FrameResult) -> None:
     reported = sum(item.reported for item in result.objects)
+    method = result.background.method if result.background.valid else "unknown"
     canvas.panel_top(
         f"frame {result.frame.index}   {_clock(result)}   reported {reported}   "
-        f"prompts {len(result.prompts)}   background {result.background.method if result.background.valid else 'unknown'}"
+        f"prompts {len(result.prompts)}   background {method}"
     )
 
 

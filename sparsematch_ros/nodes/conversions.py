@@ -24,8 +24,8 @@ from sparsematch_ros.media.records import decode_mask, encode_mask
 from sparsematch_ros.msg import AttitudeRequest as AttitudeRequestMessage
 from sparsematch_ros.msg import AttitudeRequestStatus, SegmentMatch, SegmentMatchArray, SpaceObjectArray
 from sparsematch_ros.msg import SpaceObject as SpaceObjectMessage
-from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.pointing.decision import Answer
+from sparsematch_ros.segmentation.segments import Segments
 
 FloatArray = NDArray[np.float64]
 

@@ -43,7 +43,7 @@ def _result(index: int, objects: Any, pairs: Any) -> FrameResult:
         frame=Frame(index, stamp_ns(objects.header.stamp), np.zeros((0, 0, 3), dtype=np.uint8)),
         previous_stamp_ns=previous_ns,
         background=_background(pairs, previous_ns),
-        prompts=Prompts(np.zeros((0, 2)), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.int64)),
+        prompts=Prompts(np.zeros((0, 2)), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0)),
         segments=_segments(pairs.current_count, pairs.matches, "current"),
         previous_segments=None if previous_ns is None else _segments(pairs.previous_count, pairs.matches, "previous"),
         matches=_matches(pairs.matches),

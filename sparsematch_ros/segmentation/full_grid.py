@@ -23,9 +23,7 @@ class FullGridSegmenter:
         self.config = config
         self._generator = MaskGenerator(sam, config)
 
-    def segment(
-        self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions
-    ) -> Segmentation:
+    def segment(self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions) -> Segmentation:
         """Find the segments of a frame."""
         found = self._generator.generate(frame.image)
         reasons = torch.full_like(found.scores, float(PromptReason.GRID))

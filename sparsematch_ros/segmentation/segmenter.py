@@ -59,9 +59,7 @@ class Segmentation:
 class Segmenter(Protocol):
     """Anything that finds segments in a frame."""
 
-    def segment(
-        self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions
-    ) -> Segmentation:
+    def segment(self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions) -> Segmentation:
         """Find the segments of a frame."""
 
     def request_survey(self) -> None:
@@ -90,9 +88,7 @@ class AdaptiveSegmenter:
         """Forget that a survey was requested."""
         self._survey = False
 
-    def segment(
-        self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions
-    ) -> Segmentation:
+    def segment(self, frame: Frame, regions: Regions, sources: Sources, predictions: TrackPredictions) -> Segmentation:
         """Find the segments of a frame; without a prompt the encoder does not run.
 
         Args:
@@ -115,10 +111,8 @@ class AdaptiveSegmenter:
         found = self._one_for_each([_evident(_refined(found, regions, proposal), regions)], frame.size)
         found = MaskRows.join([found, _unexplained(found, regions)])
         # A point source that a mask holds is that mask: one thing, one segment.
-        alone = ~masks_at(found.masks, sources.points_px).any(axis=1)
-        segments, owners = assemble(
-            found, sources.take(alone), regions, self.config.point_source_snr
-        )
+        alone = np.flatnonzero(~masks_at(found.masks, sources.points_px).any(axis=1))
+        segments, owners = assemble(found, sources.take(alone), regions, self.config.point_source_snr)
         return Segmentation(segments, prompts, tuple(embeddings), owners)
 
     def _prompted(self, batch: PromptBatch) -> tuple[MaskRows, list[Embedding]]:

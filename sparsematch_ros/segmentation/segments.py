@@ -131,9 +131,7 @@ class MaskRows:
 _COLUMNS = ("masks", "scores", "stability", "reasons", "owners", "prompts")
 
 
-def assemble(
-    rows: MaskRows, sources: Sources, regions: Regions, least_snr: float
-) -> tuple[Segments, IntArray]:
+def assemble(rows: MaskRows, sources: Sources, regions: Regions, least_snr: float) -> tuple[Segments, IntArray]:
     """Join masks and point sources; the masks' figures come to the host in one copy.
 
     Returns:
@@ -201,7 +199,8 @@ def _mask_errors(table: FloatArray, contacts: FloatArray, size: tuple[int, ...])
     """Compute covariances and mobilities `(M, 2, 2)` of the masks' centroids.
 
     A body that moves by d pushes the area l (d n) over a border that it meets along a length l, n being the normal to
-    the outside. With it goes its moment about the centroid: d centroid / d place = 1 - sum l / A (contact - centroid) n.
+    the outside. With it goes its moment about the centroid:
+    d centroid / d place = 1 - sum l / A (contact - centroid) n.
 
     Args:
         table: rows of `_mask_table`.

@@ -20,7 +20,7 @@ _SECONDS_AN_HOUR = 3600.0
 
 
 class Clutter:
-    """Counts the segments a frame that no known object explains: masks, point sources, and those too faint to be born."""
+    """Counts the segments a frame that no known object explains: masks, points, and what is too faint to be born."""
 
     def __init__(self) -> None:
         """Expect few of each kind."""

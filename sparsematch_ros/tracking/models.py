@@ -126,7 +126,9 @@ class ModelBank:
         weights = np.exp(log_weights - logsumexp(log_weights, axis=1, keepdims=True))
         return _mixture(weights, self.states[:, chosen], self.covariances[:, chosen])
 
-    def predicted(self, background: Background, mobilities: FloatArray, sizes_px: FloatArray, acceleration_px_s2: float) -> ModelBank:
+    def predicted(
+        self, background: Background, mobilities: FloatArray, sizes_px: FloatArray, acceleration_px_s2: float
+    ) -> ModelBank:
         """Predict into the next frame.
 
         Args:
@@ -142,7 +144,7 @@ class ModelBank:
         states, covariances = mixed.states.copy(), mixed.covariances.copy()
         layers = {int(layer.kind): layer for layer in background.layers}
         for kind in _RESTING:
-            models = np.flatnonzero(LAYERS == kind)
+            models = np.flatnonzero(kind == LAYERS)
             layer = layers.get(int(kind), background.reference)
             wanders_px = _WANDER_SHARE * sizes_px
             if kind == LayerKind.DETECTOR:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from scipy.stats import chi2
 
 from sparsematch_ros.background.layers import Background
@@ -72,9 +71,7 @@ class LostObjects:
             return
         fresh = stamp_ns - self._lost.last_seen_ns <= self._config.reidentify_s * NANOSECONDS
         lost = self._lost.take(fresh & (background.dt_s <= self._config.max_gap_s))
-        bank = lost.bank.predicted(
-            background, lost.mobilities, np.sqrt(lost.areas_px), self._config.acceleration_px_s2
-        )
+        bank = lost.bank.predicted(background, lost.mobilities, np.sqrt(lost.areas_px), self._config.acceleration_px_s2)
         self._lost = lost.with_columns(bank=bank)
 
     def _remember(self, lost: TrackTable) -> None:

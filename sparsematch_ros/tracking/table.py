@@ -85,7 +85,7 @@ class TrackTable:
 
     def take(self, rows: IntArray | BoolArray) -> TrackTable:
         """Select some of the objects."""
-        picked = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        picked = np.arange(len(self))[rows]
         index = torch.as_tensor(picked, device=self.descriptors.device)
         columns = {item.name: getattr(self, item.name)[picked] for item in _ARRAYS}
         return TrackTable(**columns, bank=self.bank.take(picked), descriptors=self.descriptors[index])
@@ -95,9 +95,7 @@ class TrackTable:
         width = max(self.descriptors.shape[1], other.descriptors.shape[1])
         device = other.descriptors.device if len(other) else self.descriptors.device
         tensors = [_widened(table.descriptors.to(device), width) for table in (self, other)]
-        columns = {
-            item.name: np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in _ARRAYS
-        }
+        columns = {item.name: np.concatenate([getattr(self, item.name), getattr(other, item.name)]) for item in _ARRAYS}
         return TrackTable(**columns, bank=self.bank.join(other.bank), descriptors=torch.cat(tensors))
 
     def with_columns(self, **columns: object) -> TrackTable:

@@ -222,11 +222,14 @@ class Tracker:
         limited = 0 < dt_s <= config.max_gap_s
         fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if limited else config.max_speed_px_s)
         points = rows >= segments.mask_count
-        bank = ModelBank.born(segments.centroids_px[rows], segments.covariances_px2[rows], segments.fixed_priors[rows], fastest / 3)
+        bank = ModelBank.born(
+            segments.centroids_px[rows], segments.covariances_px2[rows], segments.fixed_priors[rows], fastest / 3
+        )
         return self._table.born(
             bank, BIRTH_LOG_ODDS, stamp_ns,
             boxes_xywh_px=segments.boxes_xywh_px[rows], areas_px=segments.areas_px[rows], fluxes=segments.fluxes[rows],
-            mobilities=segments.mobilities[rows], offsets_px=segments.offsets_px[rows], segment_rows=rows, point_source=points,
+            mobilities=segments.mobilities[rows], offsets_px=segments.offsets_px[rows],
+            segment_rows=rows, point_source=points,
             descriptors=descriptors.vectors[torch.as_tensor(rows, device=descriptors.vectors.device)],
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Segments made by hand, for the tests of the stages behind segmentation, and a small SAM that finds something."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from segment_anything.modeling import Sam
 from torch.nn import functional
 
-from sparsematch_ros.data import PromptReason, Segments
+from sparsematch_ros.data import FloatArray, PromptReason
 from sparsematch_ros.segmentation.models import TinyVitEncoder, build_sam
 from sparsematch_ros.segmentation.sam import PromptedSam
+from sparsematch_ros.segmentation.segments import Segments
 
 
 def _points(
@@ -25,14 +27,12 @@ def _points(
     return Segments(
         masks=torch.zeros((0, *size), dtype=torch.bool),
         boxes_xywh_px=np.concatenate([centroids - 1, np.full((count, 2), 3.0)], axis=1),
-        centroids_px=centroids,
         areas_px=np.full(count, np.pi / 4 * 9),
-        centroid_sigma_px=np.full(count, sigma_px),
-        scores=np.full(count, 0.9),
-        stability=np.ones(count),
         reasons=np.full(count, int(PromptReason.POINT_SOURCE), dtype=np.int64),
         fluxes=np.broadcast_to(np.asarray(fluxes, dtype=np.float64), (count,)).copy(),
         moving_shares=np.full(count, np.nan),
+        fixed_priors=np.full(count, 0.1),
+        **_places(centroids, sigma_px),
     )
 
 
@@ -53,15 +53,27 @@ def _squares(
     return Segments(
         masks=masks,
         boxes_xywh_px=np.concatenate([centres - half, np.full((count, 2), side_px)], axis=1).astype(np.float64),
-        centroids_px=centres.astype(np.float64),
         areas_px=np.full(count, float(side_px**2)),
-        centroid_sigma_px=np.full(count, sigma_px),
-        scores=np.full(count, 0.9),
-        stability=np.ones(count),
         reasons=np.full(count, int(PromptReason.EXPECTED), dtype=np.int64),
         fluxes=np.full(count, np.nan),
         moving_shares=np.full(count, moving_share),
+        fixed_priors=np.full(count, 1e-4),
+        **_places(centres.astype(np.float64), sigma_px),
     )
+
+
+def _places(centroids: FloatArray, sigma_px: float) -> dict[str, Any]:
+    """Make what all segments have: the places `(N, 2)`, whose error is `sigma_px` an axis, and SAM's figures."""
+    count = len(centroids)
+    return {
+        "centroids_px": centroids,
+        "offsets_px": np.zeros((count, 2)),
+        "covariances_px2": np.tile(sigma_px**2 * np.eye(2), (count, 1, 1)),
+        "mobilities": np.tile(np.eye(2), (count, 1, 1)),
+        "scores": np.full(count, 0.9),
+        "stability": np.ones(count),
+        "faint": np.zeros(count, dtype=bool),
+    }
 
 
 @pytest.fixture

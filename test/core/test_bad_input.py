@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from sparsematch_ros.kinematics import apply_homography
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config, PointingConfig
 from sparsematch_ros.data import NANOSECONDS, Frame, FrameResult, ObjectState, SpaceObject
 from sparsematch_ros.errors import BadFrameError, SparsematchError
-from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.media.images import camera_from_info
 from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline

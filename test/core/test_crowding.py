@@ -6,15 +6,15 @@ from uuid import UUID
 import numpy as np
 import pytest
 import torch
-
-from sparsematch_ros.config import MatchingConfig, TrackingConfig
-from sparsematch_ros.data import Descriptors, EgoMotion, Expectations, Frame, ObjectState, Segments, SpaceObject
-from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.matching.segments import match_segments, no_matches
 from sparsematch_ros.segmentation.assembly import MaskRows, assemble
 from sparsematch_ros.sky import Sky
 from sparsematch_ros.tracking.companions import are_companions
 from sparsematch_ros.tracking.crowding import are_crowded, are_more, with_free_flight
+
+from sparsematch_ros.config import MatchingConfig, TrackingConfig
+from sparsematch_ros.data import Descriptors, EgoMotion, Expectations, Frame, ObjectState, Segments, SpaceObject
+from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.table import TrackTable
 from sparsematch_ros.tracking.tracker import Tracker

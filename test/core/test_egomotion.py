@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
+from sparsematch_ros.egomotion.residual import moving_regions
+from sparsematch_ros.egomotion.rotation import relative_rotation, rotation_homography
+from sparsematch_ros.kinematics import apply_homography
+from sparsematch_ros.sky import Sky, survey_sky
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import EgoMotionConfig, SegmentationConfig
 from sparsematch_ros.data import EgoMotion, Frame
-from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
-from sparsematch_ros.egomotion.residual import moving_regions
-from sparsematch_ros.egomotion.rotation import relative_rotation, rotation_homography
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.kinematics import apply_homography
-from sparsematch_ros.sky import Sky, survey_sky
 
 SKY = Path(__file__).resolve().parents[3] / "shared" / "data" / "sky"
 SIZE = (480, 640)

@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-
-from sparsematch_ros.camera import CameraModel
-from sparsematch_ros.config import EgoMotionConfig, SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Frame
 from sparsematch_ros.egomotion.estimator import EgoMotionEstimator
 from sparsematch_ros.egomotion.rotation import rotation_homography
 from sparsematch_ros.egomotion.uncertainty import background_covariances_px2, fit_covariance, image_sigma_px
 from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.sky import Sky, survey_sky
+
+from sparsematch_ros.camera import CameraModel
+from sparsematch_ros.config import EgoMotionConfig, SegmentationConfig
+from sparsematch_ros.data import EgoMotion, Frame
 
 SIZE = (480, 640)
 CAMERA = CameraModel.from_fov(640, 480, 20.0)

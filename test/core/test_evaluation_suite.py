@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
+from sparsematch_ros.kinematics import apply_homography
 
 from sparsematch_ros import cli
 from sparsematch_ros.config import Config
@@ -22,7 +23,6 @@ from sparsematch_ros.evaluation.suite.options import SuiteOptions
 from sparsematch_ros.evaluation.suite.oracle import best_iou, deepest_point, oracle_j_mean
 from sparsematch_ros.evaluation.suite.pages import put_between, write_pages
 from sparsematch_ros.evaluation.suite.report import scenario_rows, sequence_row, sky_row
-from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.media.folder_source import FolderSource
 from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sparsematch_ros.egomotion.residual import evident_parting, evident_places
+from sparsematch_ros.segmentation.proposers import Proposer
+from sparsematch_ros.sky import Sky
 
 from sparsematch_ros.config import SegmentationConfig, TrackingConfig
 from sparsematch_ros.data import (
@@ -18,11 +21,8 @@ from sparsematch_ros.data import (
     ResidualMotion,
     Segments,
 )
-from sparsematch_ros.egomotion.residual import evident_parting, evident_places
 from sparsematch_ros.segmentation.candidates import PromptAsker, Question
-from sparsematch_ros.segmentation.proposers import Proposer
 from sparsematch_ros.segmentation.sam import PromptedSam
-from sparsematch_ros.sky import Sky
 
 from .test_tracking import Line
 

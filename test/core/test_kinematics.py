@@ -4,7 +4,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-
 from sparsematch_ros.kinematics import (
     apply_homography,
     box_iou,

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import center_of_mass
+from sparsematch_ros.egomotion.residual import moving_shares
+from sparsematch_ros.segmentation.assembly import MaskRows, assemble
+from sparsematch_ros.sky import Sky, survey_sky
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import EgoMotion, PromptReason, ResidualMotion
 from sparsematch_ros.description.pooling import mask_shares
-from sparsematch_ros.egomotion.residual import moving_shares
-from sparsematch_ros.segmentation.assembly import MaskRows, assemble
 from sparsematch_ros.segmentation.masks import (
     candidate_agreement,
     keep_strongest,
@@ -24,7 +25,6 @@ from sparsematch_ros.segmentation.masks import (
     size_change,
     stability,
 )
-from sparsematch_ros.sky import Sky, survey_sky
 
 SIZE = (96, 128)
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sparsematch_ros.matching.segments import match_segments
 
 from sparsematch_ros.config import MatchingConfig
 from sparsematch_ros.data import EgoMotion, Expectations, Matches, Segments
-from sparsematch_ros.matching.segments import match_segments
 
 Maker = Callable[..., Segments]
 STILL = EgoMotion(np.eye(3), "telemetry", True, dt_s=0.1, residual_px=0.0)

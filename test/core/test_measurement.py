@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
-
-from sparsematch_ros.data import EgoMotion, Matches, Segments
 from sparsematch_ros.kinematics import apply_homography, homography_jacobians, predict_states
 from sparsematch_ros.matching.segments import no_matches
 from sparsematch_ros.tracking.kalman import innovations, update, update_by_displacement
 from sparsematch_ros.tracking.measurement import measured
+
+from sparsematch_ros.data import EgoMotion, Matches, Segments
 from sparsematch_ros.tracking.table import TrackTable
 
 Maker = Callable[..., Segments]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from sparsematch_ros.kinematics import apply_homography
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config, DescriptionConfig, SegmentationConfig
 from sparsematch_ros.data import Frame, FrameResult, ObjectState, PromptReason
 from sparsematch_ros.errors import BadFrameError
-from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline
 from sparsematch_ros.segmentation.models import build_sam

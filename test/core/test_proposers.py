@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Expectations, Frame, PromptReason, ResidualMotion
 from sparsematch_ros.segmentation.proposers import Proposer
 from sparsematch_ros.segmentation.unseen import UnseenPlaces
 from sparsematch_ros.sky import Sky
+
+from sparsematch_ros.config import SegmentationConfig
+from sparsematch_ros.data import EgoMotion, Expectations, Frame, PromptReason, ResidualMotion
 
 STILL = EgoMotion()
 SIZE = (96, 128)

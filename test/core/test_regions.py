@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sparsematch_ros.segmentation.regions import plan_regions
 
 from sparsematch_ros.data import PromptReason, Prompts
-from sparsematch_ros.segmentation.regions import plan_regions
 
 WIDE = (480, 640)
 

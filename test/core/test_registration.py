@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chi2
-
-from sparsematch_ros.data import EgoMotion, Matches, Segments
 from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.matching.registration import Registration, outlined, register, with_registration
 from sparsematch_ros.matching.segments import no_matches
 from sparsematch_ros.segmentation.assembly import MaskRows, assemble
 from sparsematch_ros.sky import Sky
+
+from sparsematch_ros.data import EgoMotion, Matches, Segments
 
 Maker = Callable[..., Segments]
 SIZE, SKY, FINE = (96, 128), 10.0, 8

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sparsematch_ros.matching.segments import match_segments, no_matches
+from sparsematch_ros.sky import Sky
 
 from sparsematch_ros.config import Config, MatchingConfig, TrackingConfig
 from sparsematch_ros.data import Descriptors, EgoMotion, Frame, Matches, ObjectState, Segments, SpaceObject
 from sparsematch_ros.description.pooling import cosine_matrix
-from sparsematch_ros.matching.segments import match_segments, no_matches
-from sparsematch_ros.sky import Sky
 from sparsematch_ros.tracking.reidentification import LostObjects
 from sparsematch_ros.tracking.table import TrackTable
 from sparsematch_ros.tracking.tracker import Tracker

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sparsematch_ros.segmentation.assembly import MaskRows
+from sparsematch_ros.sky import Sky, survey_sky
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import EgoMotion, Expectations, Frame, PromptReason, Prompts
-from sparsematch_ros.segmentation.assembly import MaskRows
 from sparsematch_ros.segmentation.candidates import PromptAsker, Question
 from sparsematch_ros.segmentation.full_grid import FullGridSegmenter
 from sparsematch_ros.segmentation.models import build_sam
 from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.segmentation.segmenter import AdaptiveSegmenter, Segmentation
-from sparsematch_ros.sky import Sky, survey_sky
 
 STILL = EgoMotion()
 SIZE = (96, 128)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
+from sparsematch_ros.segmentation.points import select_point_sources
+from sparsematch_ros.sky import Sky, survey_sky
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import Expectations
-from sparsematch_ros.segmentation.points import select_point_sources
-from sparsematch_ros.sky import Sky, survey_sky
 
 CONFIG = SegmentationConfig()
 SIZE = (240, 320)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-
-from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.segmentation.survey import SurveyClock, survey_places
 from sparsematch_ros.sky import Sky, survey_sky
+
+from sparsematch_ros.config import SegmentationConfig
 
 
 def due(clock: SurveyClock, stamps_s: list[float]) -> list[bool]:

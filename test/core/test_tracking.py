@@ -9,17 +9,17 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
-
-from sparsematch_ros.camera import CameraModel
-from sparsematch_ros.config import MatchingConfig, SegmentationConfig, TrackingConfig
-from sparsematch_ros.data import Descriptors, EgoMotion, Expectations, Frame, ObjectState, Segments, SpaceObject
-from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.egomotion.rotation import rotation_homography
 from sparsematch_ros.kinematics import apply_homography
 from sparsematch_ros.matching.segments import match_segments, no_matches
 from sparsematch_ros.segmentation.assembly import MaskRows, assemble
 from sparsematch_ros.segmentation.points import select_point_sources
 from sparsematch_ros.sky import Sky
+
+from sparsematch_ros.camera import CameraModel
+from sparsematch_ros.config import MatchingConfig, SegmentationConfig, TrackingConfig
+from sparsematch_ros.data import Descriptors, EgoMotion, Expectations, Frame, ObjectState, Segments, SpaceObject
+from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.tracking.tracker import Tracker
 
 Maker = Callable[..., Segments]

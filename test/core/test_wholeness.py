@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-
-from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import Expectations
 from sparsematch_ros.segmentation.assembly import MaskRows
 from sparsematch_ros.segmentation.wholeness import lone_objects, regions_of, with_whole_objects
 from sparsematch_ros.sky import Sky, survey_sky
+
+from sparsematch_ros.config import SegmentationConfig
+from sparsematch_ros.data import Expectations
 
 SIZE = (120, 200)
 # A bus and two panels, with gaps of 12 px that lie in shadow: columns and rows of each [px].

@@ -21,6 +21,7 @@ import pytest
 import torch
 from numpy.lib.npyio import NpzFile
 from segment_anything import SamAutomaticMaskGenerator
+from sparsematch_ros.sky import Sky, survey_sky
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import EgoMotion, Expectations, Frame, PromptReason
@@ -33,7 +34,6 @@ from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.segmentation.segmenter import AdaptiveSegmenter
 from sparsematch_ros.simulation.scenario import load_scenario
 from sparsematch_ros.simulation.scene import Scene
-from sparsematch_ros.sky import Sky, survey_sky
 from sparsematch_ros.weights.registry import checkpoint_named
 from sparsematch_ros.weights.store import load_state_dict, locate
 

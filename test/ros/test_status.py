@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
+from sparsematch_ros.matching.segments import no_matches
 
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import EgoMotion, Frame, FrameResult, Prompts, Segments
-from sparsematch_ros.matching.segments import no_matches
 from sparsematch_ros.nodes.status import PerceptionStatus, perception_summary
 
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from sparsematch_ros.background.layers import Background
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config
-from sparsematch_ros.background.layers import Background
 from sparsematch_ros.data import FloatArray, Frame, FrameResult
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.evaluate import evaluate_source, open_evaluation
