@@ -71,7 +71,7 @@ def _command(commands: Any, name: str, handler: Handler, summary: str) -> argpar
         default=[],
         metavar="STAGE.KEY=VALUE",
         dest="overrides",
-        help="one setting, over the file's; may be repeated, for example --set tracking.confirm_hits=4",
+        help="one setting, over the file's; may be repeated, for example --set tracking.max_coast_s=3",
     )
     return parser
 

@@ -1,6 +1,6 @@
 """Settings from files and the command line, and the settings file itself.
 
-A settings file has one group a stage (`tracking:` and below it `confirm_hits: 3`). The same file serves as a ROS
+A settings file has one group a stage (`tracking:` and below it `max_coast_s: 3`). The same file serves as a ROS
 parameters file: what lies below `ros__parameters` is taken out first.
 """
 
@@ -160,7 +160,7 @@ def _parse_override(text: str) -> tuple[str, str, Any]:
     name, equals, value = text.partition("=")
     stage, dot, key = name.strip().partition(".")
     if not (equals and dot and stage and key):
-        raise SparsematchError(f"--set {text}: expected stage.key=value, for example tracking.confirm_hits=4")
+        raise SparsematchError(f"--set {text}: expected stage.key=value, for example tracking.max_coast_s=3")
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sparsematch_ros.pipeline import Pipeline
 
 STAGES = (
-    "model", "egomotion", "segmentation", "description", "matching", "tracking",
+    "model", "background", "segmentation", "description", "tracking",
     "pointing.camera_to_body_xyzw", "pointing.max_attitude_age_s",
 )  # fmt: skip
 DIAGNOSTICS_PERIOD_S = 1.0

@@ -71,7 +71,7 @@ def test_wrong_arguments_exit_with_status_2(arguments, capsys):
 
 
 def test_bad_settings_and_sources_end_with_one_line(frames, tmp_path, capsys):
-    assert "did you mean 'confirm_hits'" in failing(["run", str(frames), "--set", "tracking.confirm_hit=3"], capsys)
+    assert "did you mean 'max_coast_s'" in failing(["run", str(frames), "--set", "tracking.max_coast=3"], capsys)
     assert "nowhere.yaml" in failing(["simulate", "fly_by", "--config", str(tmp_path / "nowhere.yaml")], capsys)
     assert "does not exist" in failing(["run", str(tmp_path / "nowhere")], capsys)
     assert "has no frames/" in failing(["evaluate", str(tmp_path)], capsys)
