@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsematch_ros.data import PromptReason, Segments
 from sparsematch_ros.evaluation.mask_pairing import iou_between, mean_iou, pair_masks, recall_of_reference_masks
 from sparsematch_ros.evaluation.segmentation_recall import find_objects
 from sparsematch_ros.evaluation.sightings import Sighting, sightings_of_labels
+from sparsematch_ros.segmentation.segments import Segments
 
 SIZE = (60, 120)
 
@@ -86,13 +89,14 @@ def test_any_order_gives_the_same_masks_back(seed: int, count: int):
 # Segments against true objects ----------------------------------------------------------------------------------------
 
 
-def segments_of(masks: torch.Tensor, points_px: list[tuple[float, float]]) -> Segments:
-    """Make segments of masks, with boxes and centroids that nothing here looks at, and of point sources."""
-    count = len(masks) + len(points_px)
-    centroids = np.array([*[(0.0, 0.0)] * len(masks), *points_px]).reshape(-1, 2)
-    fill = np.ones(count)
-    reasons = np.full(count, int(PromptReason.GRID), dtype=np.int64)
-    return Segments(masks, np.zeros((count, 4)), centroids, fill, fill, fill, fill, reasons, fill, fill)
+@pytest.fixture
+def segments_of(points: Callable[..., Segments]) -> Callable[..., Segments]:
+    """Segments of masks, with boxes and centroids that nothing here looks at, and of point sources."""
+
+    def make(masks: torch.Tensor, points_px: list[tuple[float, float]]) -> Segments:
+        return replace(points([*[(0.0, 0.0)] * len(masks), *points_px]), masks=masks)
+
+    return make
 
 
 def truth_of(*boxes: tuple[int, int, int, int]) -> list[Sighting]:
@@ -103,14 +107,14 @@ def truth_of(*boxes: tuple[int, int, int, int]) -> list[Sighting]:
     return sightings_of_labels(labels, 0)
 
 
-def test_a_segment_matches_at_half_the_union():
+def test_a_segment_matches_at_half_the_union(segments_of: Callable[..., Segments]):
     """20 x 10 px cut to 10 x 10 share exactly half with their truth; 9 x 10 do not."""
     true = truth_of((10, 10, 20, 10), (50, 10, 20, 10))
     found = find_objects(true, segments_of(rectangles((10, 10, 10, 10), (50, 10, 9, 10)), []))
     assert (found.counted, found.found) == (("1", "2"), ("1",))
 
 
-def test_small_objects_match_by_their_centroid():
+def test_small_objects_match_by_their_centroid(segments_of: Callable[..., Segments]):
     """Centres of 4 x 4 px at 21.5, 11.5; 2 px is near enough, and only where the object has under 10 px across."""
     true = truth_of((20, 10, 4, 4), (60, 30, 10, 10))
     near, far = (23.5, 11.5), (23.6, 11.5)
@@ -119,7 +123,7 @@ def test_small_objects_match_by_their_centroid():
     assert find_objects(true, segments_of(nothing, [far])).found == ()
 
 
-def test_one_segment_finds_one_object_and_hardly_visible_ones_do_not_count():
+def test_one_segment_finds_one_object_and_hardly_visible_ones_do_not_count(segments_of: Callable[..., Segments]):
     true = truth_of((20, 10, 4, 4), (24, 10, 4, 4), (50, 50, 3, 1))
     both = find_objects(true, segments_of(rectangles(), [(23.5, 11.5)]))
     assert both.counted == ("1", "2")  # The third shows 3 px.

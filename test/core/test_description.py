@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from sparsematch_ros.data import Descriptors, ObjectState, PromptReason, Segments, SpaceObject
+from sparsematch_ros.data import Descriptors, ObjectState, SpaceObject
 from sparsematch_ros.description.pooling import cosine_matrix, pool_features, pool_parts
 from sparsematch_ros.description.publishing import projection, reduce_descriptors, reduce_vectors
+from sparsematch_ros.segmentation.segments import Segments
 
 
-def segments_of(masks: torch.Tensor, point_count: int = 0) -> Segments:
-    """Make segments whose masks matter and whose figures do not, then point sources."""
-    count = len(masks) + point_count
-    zeros = np.zeros(count)
-    reasons = np.full(count, int(PromptReason.GRID), dtype=np.int64)
-    places = np.zeros((count, 2))
-    return Segments(masks, np.zeros((count, 4)), places, zeros, zeros, zeros, zeros, reasons, zeros, zeros)
+@pytest.fixture
+def segments_of(points: Callable[..., Segments]) -> Callable[..., Segments]:
+    """Segments whose masks matter and whose figures do not, then point sources."""
+
+    def make(masks: torch.Tensor, point_count: int = 0) -> Segments:
+        return replace(points(np.zeros((len(masks) + point_count, 2))), masks=masks)
+
+    return make
 
 
 @pytest.fixture
@@ -32,7 +34,9 @@ def unit(vector: torch.Tensor) -> torch.Tensor:
     return vector / vector.norm()
 
 
-def test_masks_on_whole_patches_give_the_mean_of_those_patches(features: torch.Tensor) -> None:
+def test_masks_on_whole_patches_give_the_mean_of_those_patches(
+    features: torch.Tensor, segments_of: Callable[..., Segments]
+) -> None:
     masks = torch.zeros((3, 24, 32), dtype=torch.bool)  # A patch has 8 x 8 px.
     masks[0, 8:16, 16:24] = True  # One patch: row 1, column 2.
     masks[1, 0:8, 0:24] = True  # Three of the first row.
@@ -42,7 +46,9 @@ def test_masks_on_whole_patches_give_the_mean_of_those_patches(features: torch.T
     torch.testing.assert_close(vectors, torch.stack([unit(vector) for vector in by_hand]), atol=1e-6, rtol=1e-6)
 
 
-def test_patches_count_by_the_area_of_the_mask_in_them(features: torch.Tensor) -> None:
+def test_patches_count_by_the_area_of_the_mask_in_them(
+    features: torch.Tensor, segments_of: Callable[..., Segments]
+) -> None:
     masks = torch.zeros((1, 24, 32), dtype=torch.bool)
     masks[0, 0:8, 4:12] = True  # Half of patch 0 and half of patch 1.
     masks[0, 8:10, 0:8] = True  # A quarter of the patch below.
@@ -51,7 +57,9 @@ def test_patches_count_by_the_area_of_the_mask_in_them(features: torch.Tensor) -
     torch.testing.assert_close(vectors[0], by_hand, atol=1e-6, rtol=1e-6)
 
 
-def test_patches_that_are_no_whole_pixels_cover_the_image(features: torch.Tensor) -> None:
+def test_patches_that_are_no_whole_pixels_cover_the_image(
+    features: torch.Tensor, segments_of: Callable[..., Segments]
+) -> None:
     """On 25 x 33 px a patch is 8.33 x 8.25 px: a corner's mask still has the corner's feature."""
     masks = torch.zeros((2, 25, 33), dtype=torch.bool)
     masks[0, :7, :7] = True
@@ -61,7 +69,9 @@ def test_patches_that_are_no_whole_pixels_cover_the_image(features: torch.Tensor
     torch.testing.assert_close(vectors[1], unit(features[:, 2, 3]), atol=1e-6, rtol=1e-6)
 
 
-def test_point_sources_are_unknown(features: torch.Tensor, points: Callable[..., Segments]) -> None:
+def test_point_sources_are_unknown(
+    features: torch.Tensor, points: Callable[..., Segments], segments_of: Callable[..., Segments]
+) -> None:
     masks = torch.ones((1, 24, 32), dtype=torch.bool)
     vectors = pool_features(features, segments_of(masks, point_count=2)).vectors
     assert vectors[0].norm() == pytest.approx(1.0, abs=1e-6)
@@ -70,7 +80,9 @@ def test_point_sources_are_unknown(features: torch.Tensor, points: Callable[...,
 
 
 @pytest.mark.parametrize("region", [(8, 16, 40, 40), (8.4, 15.6, 40.3, 39.9)])
-def test_features_of_a_region_meet_the_masks_there(features: torch.Tensor, region: tuple[float, ...]) -> None:
+def test_features_of_a_region_meet_the_masks_there(
+    features: torch.Tensor, region: tuple[float, ...], segments_of: Callable[..., Segments]
+) -> None:
     """A region of 32 x 24 px whose patches have 8 x 8 px; edges are rounded to whole pixels."""
     masks = torch.zeros((4, 48, 64), dtype=torch.bool)
     masks[0, 24:32, 24:32] = True  # One patch: row 1, column 2.
@@ -84,7 +96,7 @@ def test_features_of_a_region_meet_the_masks_there(features: torch.Tensor, regio
     assert torch.equal(vectors[3], torch.zeros(6))
 
 
-def test_a_region_may_reach_beyond_the_image(features: torch.Tensor) -> None:
+def test_a_region_may_reach_beyond_the_image(features: torch.Tensor, segments_of: Callable[..., Segments]) -> None:
     masks = torch.zeros((2, 24, 32), dtype=torch.bool)
     masks[0, :8, :8] = True
     masks[1] = True
@@ -99,7 +111,9 @@ def test_the_whole_image_as_a_region_changes_nothing(features: torch.Tensor, squ
     assert torch.equal(pool_features(features, made).vectors, pool_features(features, made, (0, 0, 160, 120)).vectors)
 
 
-def test_each_mask_is_described_by_the_part_it_was_found_in(features: torch.Tensor) -> None:
+def test_each_mask_is_described_by_the_part_it_was_found_in(
+    features: torch.Tensor, segments_of: Callable[..., Segments]
+) -> None:
     """Two parts of 32 x 24 px side by side, with patches of 8 px and of 4 px, and features of their own."""
     fine = torch.randn(6, 6, 8, generator=torch.Generator().manual_seed(4))
     masks = torch.zeros((4, 24, 64), dtype=torch.bool)
@@ -118,14 +132,16 @@ def test_each_mask_is_described_by_the_part_it_was_found_in(features: torch.Tens
     assert torch.equal(alone.vectors, pool_features(features, made).vectors)
 
 
-def test_parts_without_masks(features: torch.Tensor, points: Callable[..., Segments]) -> None:
+def test_parts_without_masks(
+    features: torch.Tensor, points: Callable[..., Segments], segments_of: Callable[..., Segments]
+) -> None:
     parts, nothing = [(features, (0, 0, 32, 24))], np.zeros(0, dtype=np.int64)
     assert torch.equal(pool_parts(parts, nothing, points([[3.0, 4.0]])).vectors, torch.zeros(1, 6))
     empty = segments_of(torch.zeros((0, 24, 32), dtype=torch.bool))
     assert pool_parts(parts * 2, nothing, empty).vectors.shape == (0, 6)
 
 
-def test_no_segments(features: torch.Tensor) -> None:
+def test_no_segments(features: torch.Tensor, segments_of: Callable[..., Segments]) -> None:
     nothing = segments_of(torch.zeros((0, 24, 32), dtype=torch.bool))
     assert pool_features(features, nothing).vectors.shape == (0, 6)
 

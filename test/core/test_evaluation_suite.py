@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from sparsematch_ros.kinematics import apply_homography
 
 from sparsematch_ros import cli
+from sparsematch_ros.background.layers import Background, Layer, LayerKind
 from sparsematch_ros.config import Config
-from sparsematch_ros.data import EgoMotion, Frame
+from sparsematch_ros.data import Frame
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.sightings import group, sightings_of_labels
 from sparsematch_ros.evaluation.suite.flights import fly, plan_flights
@@ -23,6 +23,7 @@ from sparsematch_ros.evaluation.suite.options import SuiteOptions
 from sparsematch_ros.evaluation.suite.oracle import best_iou, deepest_point, oracle_j_mean
 from sparsematch_ros.evaluation.suite.pages import put_between, write_pages
 from sparsematch_ros.evaluation.suite.report import scenario_rows, sequence_row, sky_row
+from sparsematch_ros.geometry import apply_homography
 from sparsematch_ros.media.folder_source import FolderSource
 from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline
@@ -254,12 +255,15 @@ class TestNightSky:
                 np.testing.assert_allclose(found, [x, y], atol=0.15)
 
     def test_errors_of_a_known_size(self):
+        def by_stars(homography: np.ndarray) -> Background:
+            return Background(0.2, Layer(LayerKind.STARS, homography, np.zeros((9, 9))), method="stars")
+
         view = SkyView.over(512, 384, 4)
         shifted = np.array([[1, 0, 0.3], [0, 1, 0.4], [0, 0, 1.0]])
         motions = {
-            0: EgoMotion(),
-            1: EgoMotion(view.motion(1), "stars", True),
-            2: EgoMotion(shifted @ view.motion(2), "stars", True),
-            3: EgoMotion(),
+            0: Background(),
+            1: by_stars(view.motion(1)),
+            2: by_stars(shifted @ view.motion(2)),
+            3: Background(dt_s=0.2),
         }
         assert background_scores(view, motions) == {"background_error_px": 0.5, "background_unknown": 1}

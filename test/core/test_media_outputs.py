@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from sparsematch_ros.background.layers import Background
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import (
-    EgoMotion,
     Frame,
     FrameResult,
     Matches,
     ObjectState,
     PromptReason,
-    Prompts,
-    Segments,
     SpaceObject,
 )
 from sparsematch_ros.errors import BadFrameError, SparsematchError
@@ -31,6 +29,8 @@ from sparsematch_ros.media.records import decode_mask, encode_mask, match_record
 from sparsematch_ros.media.run import run_source
 from sparsematch_ros.media.sources import open_source
 from sparsematch_ros.media.tracks import gather_tracks
+from sparsematch_ros.segmentation.prompts import Prompts
+from sparsematch_ros.segmentation.segments import Segments
 
 SIZE = (120, 160)
 IDENTITY = UUID("12345678-1234-4234-8234-123456789abc")
@@ -69,13 +69,17 @@ def segments(count: int) -> Segments:
         masks=masks,
         boxes_xywh_px=np.stack([10 * places, 20 + 0 * places, 10 + 0 * places, 10 + 0 * places], axis=1),
         centroids_px=np.stack([10 * places + 4.5, 24.5 + 0 * places], axis=1),
+        offsets_px=np.zeros((count, 2)),
+        covariances_px2=np.tile(0.01 * np.eye(2), (count, 1, 1)),
+        mobilities=np.tile(np.eye(2), (count, 1, 1)),
         areas_px=np.full(count, 100.0),
-        centroid_sigma_px=np.full(count, 0.1),
         scores=np.ones(count),
         stability=np.ones(count),
         reasons=np.zeros(count, dtype=np.int64),
         fluxes=np.full(count, np.nan),
         moving_shares=np.full(count, np.nan),
+        fixed_priors=np.full(count, 1e-4),
+        faint=np.zeros(count, dtype=bool),
     )
 
 
@@ -85,7 +89,8 @@ def prompts(*points: tuple[float, float, PromptReason]) -> Prompts:
         np.array([point[:2] for point in points], dtype=float).reshape(-1, 2),
         np.full((count, 4), np.nan),
         np.array([int(point[2]) for point in points], dtype=np.int64),
-        np.full(count, -1, dtype=np.int64),
+        np.full(count, np.nan),
+        np.full(count, 96.0),
     )
 
 
@@ -100,7 +105,6 @@ def matches(*pairs: tuple[int, int]) -> Matches:
         np.full((count, 2), 3.0),
         np.full((count, 2), 30.0),
         np.broadcast_to(np.eye(2), (count, 2, 2)).copy(),
-        np.zeros(count, dtype=bool),
     )
 
 
@@ -108,7 +112,7 @@ def result(frame: Frame, objects=(), asked=(), pairs=(), previous: Segments | No
     return FrameResult(
         frame=frame,
         previous_stamp_ns=None if previous is None else frame.stamp_ns - 100_000_000,
-        motion=EgoMotion(),
+        background=Background(),
         prompts=prompts(*asked),
         segments=segments(3),
         previous_segments=previous,
