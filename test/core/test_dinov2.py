@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsematch_ros.config import Config, DescriptionConfig, SegmentationConfig
-from sparsematch_ros.data import Frame, FrameResult, Segments
+from sparsematch_ros.data import Frame, FrameResult
 from sparsematch_ros.description.dinov2 import Dinov2Features, build_dinov2, timm_name
 from sparsematch_ros.description.pooling import pool_features
 from sparsematch_ros.description.publishing import reduce_vectors
@@ -20,6 +20,7 @@ from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline
 from sparsematch_ros.segmentation.models import build_sam
 from sparsematch_ros.segmentation.sam import PromptedSam
+from sparsematch_ros.segmentation.segments import Segments
 
 CPU = torch.device("cpu")
 POSITIONS = 37 * 37  # The official models were trained to 518 px: 37 patches of 14 px a side.
