@@ -192,7 +192,8 @@ def _open(args: argparse.Namespace, config: Config) -> Source:
     from sparsematch_ros.media.sources import open_source
 
     rate_hz = getattr(args, "rate_hz", None)
-    return open_source(args.source, args.topic, rate_hz, np.array(config.pointing.camera_to_body_xyzw, dtype=float))
+    q_BC = np.array(config.pointing.camera_to_body_xyzw, dtype=float)
+    return open_source(args.source, args.topic, rate_hz, q_BC, config.camera.bits)
 
 
 def _run(args: argparse.Namespace) -> int:

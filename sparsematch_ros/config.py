@@ -33,6 +33,19 @@ class ModelConfig(Checked):
     threads: int = setting(0, "CPU threads of torch; 0: torch's own choice", minimum=0, maximum=256)
 
 
+# Depths of common sensors [bits].
+SAMPLE_BITS = (8, 10, 12, 14, 16)
+
+
+@dataclass(frozen=True)
+class CameraConfig(Checked):
+    """What the images cannot tell of the camera."""
+
+    bits: int = setting(
+        0, "depth of the samples in 16 bit images; 0: found from their values", "bit", choices=(0, *SAMPLE_BITS)
+    )
+
+
 @dataclass(frozen=True)
 class BackgroundConfig(Checked):
     """The motion of stars and ground between frames."""
@@ -149,7 +162,11 @@ class TrackingConfig(Checked):
         1.5, "how long an unseen confirmed object is predicted before it is lost", "s", minimum=0.0, maximum=600.0
     )
     max_gap_s: float = setting(
-        5.0, "gap between stamps after which every object is lost", "s", minimum=0.01, maximum=3600.0
+        5.0,
+        "gap between stamps after which every object is lost, where images came faster before",
+        "s",
+        minimum=0.01,
+        maximum=3600.0,
     )
     reidentify_s: float = setting(
         10.0,
@@ -278,6 +295,7 @@ class Config:
     """All settings of the line, one group a stage."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     description: DescriptionConfig = field(default_factory=DescriptionConfig)

@@ -272,6 +272,7 @@ class FrameResult:
         matches: pairs of the two.
         objects: everything alive, lost ones once.
         seconds: duration of each stage by name [s].
+        restarted: why the line started anew with this frame; empty where it did not.
         regions_xyxy_px: `(V, 4)` float64 parts of the image that SAM's encoder saw, right and bottom exclusive; none
             where it did not run.
 
@@ -286,6 +287,7 @@ class FrameResult:
     matches: Matches
     objects: tuple[SpaceObject, ...]
     seconds: dict[str, float]
+    restarted: str = ""
     regions_xyxy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
 
     @property

@@ -14,6 +14,7 @@ from sparsematch_ros.background.estimator import BackgroundEstimator, View
 from sparsematch_ros.background.layers import Background
 from sparsematch_ros.background.stars import Stars
 from sparsematch_ros.background.static_sources import StaticBackground
+from sparsematch_ros.clock import FrameClock
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import (
     NANOSECONDS,
@@ -78,12 +79,14 @@ class Pipeline:
         self._static = StaticBackground()
         self._tracker = Tracker(config.tracking)
         self._past: _Past | None = None
+        self._clock = FrameClock(self.config.tracking.max_gap_s)
         self.device = str(loaded.sam.device)
         self._wait = wait_for_device and loaded.sam.device.type == "cuda"
 
     def reset(self) -> None:
         """Forget all frames and objects; the models stay."""
         self._past = None
+        self._clock = FrameClock(self.config.tracking.max_gap_s)
         self._detector.reset()
         self._background.reset()
         self._static = StaticBackground()
@@ -97,18 +100,19 @@ class Pipeline:
     def process(self, frame: Frame) -> FrameResult:
         """Process the next frame.
 
-        An image of another size than the one before starts anew, as `reset` does; the objects that end there come once
-        more as lost, as they were last: in the pixels of the old size, without mask and bearing. After a gap longer
-        than `tracking.max_gap_s` nothing is matched across it, and every object is lost. Where the intrinsics change
-        from one frame to the next the background's motion between the two comes from the pixels alone.
+        An image of another size than the one before, and a clock that was set anew, start the line anew, as `reset`
+        does; the objects that end there come once more as lost, as they were last: in the pixels of the old image,
+        without mask and bearing. After a gap longer than `tracking.max_gap_s` nothing is matched across it, and every
+        object is lost. Where the intrinsics change from one frame to the next the background's motion between the two
+        comes from the pixels alone.
 
         Raises:
-            BadFrameError: a stamp that repeats or goes back, an image too small, an attitude that is not a unit
-                quaternion; the frame is left out.
+            BadFrameError: a stamp that repeats, goes back or is far ahead (until three frames agree that the clock was
+                set anew), an image too small, an attitude that is not a unit quaternion; the frame is left out.
 
         """
         self._check(frame)
-        ended = self._end_other_size(frame)
+        ended, restarted = self._restart(frame)
         past, seconds = self._past, dict[str, float]()
         with self._timed(seconds, "detection"):
             measured = self._detector.measure(frame)
@@ -142,6 +146,7 @@ class Pipeline:
             matches=matches,
             objects=ended + objects,
             seconds=seconds,
+            restarted=restarted,
             regions_xyxy_px=segmentation.regions_xyxy_px,
         )
 
@@ -150,25 +155,34 @@ class Pipeline:
             raise BadFrameError(f"image of {frame.size[1]}x{frame.size[0]} px: at least {_LEAST_SIDE_PX} px a side")
         if frame.q_NC_xyzw is not None and not 0.9 < np.linalg.norm(frame.q_NC_xyzw) < 1.1:  # NaN fails too.
             raise BadFrameError(f"attitude {frame.q_NC_xyzw} is not a unit quaternion")
-        if self._past is not None and frame.stamp_ns <= self._past.view.frame.stamp_ns:
-            behind = (self._past.view.frame.stamp_ns - frame.stamp_ns) / NANOSECONDS
-            what = "repeats" if behind == 0 else f"goes back by {behind:.6f} s"
-            raise BadFrameError(f"stamp {frame.stamp_s:.6f} s {what}: stamps must grow")
 
-    def _end_other_size(self, frame: Frame) -> tuple[SpaceObject, ...]:
-        """Start anew where the size has changed; return the objects that end with it."""
-        past = self._past
-        if past is None or past.view.frame.size == frame.size:
-            return ()
+    def _restart(self, frame: Frame) -> tuple[tuple[SpaceObject, ...], str]:
+        """Start anew where the clock was set or the size has changed.
+
+        Returns:
+            The objects that end with it, and why.
+
+        Raises:
+            BadFrameError: where the stamp does not continue the clock.
+
+        """
+        past, clock = self._past, self._clock
+        reason = clock.check(frame.stamp_ns)
+        if past is not None and past.view.frame.size != frame.size:
+            height, width = frame.size
+            reason = reason or f"the images are now {width}x{height} px"
+        if past is None or not reason:
+            return (), ""
         self.reset()
-        return tuple(_ended(item) for item in past.objects if item.state != ObjectState.LOST)
+        self._clock = clock
+        return tuple(_ended(item) for item in past.objects if item.state != ObjectState.LOST), reason
 
     def _estimate_background(self, past: _Past | None, view: View) -> Background:
         if past is None:
             return Background()
-        dt_s = (view.frame.stamp_ns - past.view.frame.stamp_ns) / NANOSECONDS
-        if dt_s > self.config.tracking.max_gap_s:
-            return Background(dt_s=dt_s, focal=past.background.focal)
+        if self._clock.gap:
+            dt_s = (view.frame.stamp_ns - past.view.frame.stamp_ns) / NANOSECONDS
+            return Background(dt_s, gap=True, focal=past.background.focal)
         return self._background.estimate(past.view, view, past.background)
 
     def _movers(

@@ -16,7 +16,7 @@ def setting(
     *,
     minimum: float | None = None,
     maximum: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str, ...] | tuple[int, ...] = (),
 ) -> Any:
     """Make a dataclass field that knows its description, unit, range and choices."""
     metadata = {"description": description, "unit": unit, "minimum": minimum, "maximum": maximum, "choices": choices}
@@ -52,7 +52,7 @@ def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
     if isinstance(value, list) and not all(isinstance(entry, (int, float)) for entry in value):
         raise SparsematchError(f"{name}: {value!r} must be a list of numbers")
     if meta["choices"] and value not in meta["choices"]:
-        raise SparsematchError(f"{name}: '{value}' is not one of {', '.join(meta['choices'])}")
+        raise SparsematchError(f"{name}: '{value}' is not one of {', '.join(map(str, meta['choices']))}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low, high = meta["minimum"], meta["maximum"]
         # Written so that NaN fails too.

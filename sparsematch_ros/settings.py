@@ -183,7 +183,7 @@ def _comment(item: dataclasses.Field[Any]) -> str:
     if meta["minimum"] is not None:
         parts.append(f"({meta['minimum']} to {meta['maximum']})")
     if meta["choices"]:
-        parts.append(f"(one of {', '.join(meta['choices'])})")
+        parts.append(f"(one of {', '.join(map(str, meta['choices']))})")
     return " ".join(parts)
 
 

@@ -114,6 +114,7 @@ class Background:
         focal: focal length learnt from the stars, or None.
         disagreement_rad: angle between the rotations by telemetry and by stars; NaN where one of them is missing.
         problem: what is wrong with the sources of this motion; empty where nothing is.
+        gap: whether images are missing between the frames: nothing is matched across.
 
     """
 
@@ -127,6 +128,7 @@ class Background:
     focal: FocalEstimate | None = None
     disagreement_rad: float = float("nan")
     problem: str = ""
+    gap: bool = False
     homography: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:

@@ -124,7 +124,8 @@ def _simulate(options: BenchOptions, folder: Path) -> None:
 
 def _read(options: BenchOptions, folder: Path, config: Config) -> tuple[list[Frame], int]:
     """Read the frames into memory; gives how many places of the source held none, too."""
-    source = open_source(folder, options.topic, None, np.array(config.pointing.camera_to_body_xyzw, dtype=float))
+    q_BC = np.array(config.pointing.camera_to_body_xyzw, dtype=float)
+    source = open_source(folder, options.topic, None, q_BC, config.camera.bits)
     items = islice(iter(source), 0, options.frames * options.stride, options.stride)
     read = list(with_progress(items, "read", options.frames))
     frames = [item for item in read if isinstance(item, Frame)]

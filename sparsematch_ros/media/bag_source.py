@@ -17,7 +17,8 @@ from scipy.spatial.transform import Rotation, Slerp
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS, FloatArray, Frame
 from sparsematch_ros.errors import BadFrameError, SparsematchError
-from sparsematch_ros.media.images import camera_from_info, check_size, image_to_rgb, stamp_ns
+from sparsematch_ros.media.depth import SampleDepth
+from sparsematch_ros.media.images import camera_from_info, check_size, image_samples, stamp_ns
 from sparsematch_ros.media.sources import RefusedFrame
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -38,7 +39,9 @@ class BagSource:
 
     """
 
-    def __init__(self, path: Path, topic: str | None, camera_to_body_xyzw: FloatArray | None = None) -> None:
+    def __init__(
+        self, path: Path, topic: str | None, camera_to_body_xyzw: FloatArray | None = None, bits: int = 0
+    ) -> None:
         """Look at a bag's topics; see `open_source` for the arguments.
 
         Raises:
@@ -47,6 +50,7 @@ class BagSource:
         """
         self.name = str(path)
         self._path = path
+        self._bits = bits
         self._q_BC = Rotation.from_quat([0, 0, 0, 1] if camera_to_body_xyzw is None else camera_to_body_xyzw)
         with _reading(path) as reader:
             types = {connection.topic: connection.msgtype for connection in reader.connections}
@@ -60,15 +64,18 @@ class BagSource:
     def __iter__(self) -> Iterator[Frame | RefusedFrame]:
         """Read the images one by one."""
         with _reading(self._path) as reader:
+            depth = SampleDepth(self._bits)
             infos = _by_stamp(reader, self._info_topic)
             attitudes = _Attitudes(_by_stamp(reader, self._attitude_topic), self._q_BC)
             for index, (connection, recorded_ns, data) in enumerate(_raw_messages(reader, self.topic)):
                 try:
-                    frame = _frame(index, _deserialize(reader, connection, data), infos, attitudes)
+                    frame = _frame(index, _deserialize(reader, connection, data), infos, attitudes, depth)
                 except BadFrameError as error:
                     yield RefusedFrame(index, f"{self.topic} recorded at {recorded_ns} ns", str(error))
                 else:
                     yield frame
+            if depth.told:
+                self.notes.append(depth.told)
 
 
 class _Attitudes:
@@ -169,12 +176,12 @@ def _by_stamp(reader: AnyReader, topic: str | None) -> dict[int, Any]:
     return {stamp_ns(message.header.stamp): message for message in messages}
 
 
-def _frame(index: int, message: Any, infos: dict[int, Any], attitudes: _Attitudes) -> Frame:
+def _frame(index: int, message: Any, infos: dict[int, Any], attitudes: _Attitudes, depth: SampleDepth) -> Frame:
     stamp = stamp_ns(message.header.stamp)
-    image = image_to_rgb(message)
+    raw = image_samples(message)
     camera = _camera(stamp, infos)
-    check_size(image, camera)
-    return Frame(index, stamp, image, camera, attitudes.at(stamp))
+    check_size(raw, camera)
+    return Frame(index, stamp, camera=camera, q_NC_xyzw=attitudes.at(stamp), **depth.pixels(raw))
 
 
 def _camera(stamp: int, infos: dict[int, Any]) -> CameraModel | None:

@@ -17,12 +17,12 @@ from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS, FloatArray, Frame
 from sparsematch_ros.errors import BadFrameError, SparsematchError
 from sparsematch_ros.media.calibration import read_camera
-from sparsematch_ros.media.images import check_size, scale_to_8_bit
+from sparsematch_ros.media.depth import SampleDepth
+from sparsematch_ros.media.images import check_size
 from sparsematch_ros.media.sources import DEFAULT_RATE_HZ, RefusedFrame
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-# Depths of common sensors whose samples are stored in 16 bit.
-SENSOR_BITS = (10, 12, 14, 16)
+# Images whose samples tell the depth of all: one scale for all, so that nothing flickers.
 DEPTH_SAMPLES = 8
 
 
@@ -57,8 +57,13 @@ class FolderSource:
 
     """
 
-    def __init__(self, folder: Path, rate_hz: float | None = None) -> None:
+    def __init__(self, folder: Path, rate_hz: float | None = None, bits: int = 0) -> None:
         """List the images of `folder`, or of `frames/` in it.
+
+        Args:
+            folder: where the images lie.
+            rate_hz: frame rate where no `frames.jsonl` gives stamps [Hz].
+            bits: depth of the samples in 16 bit images, 0: found.
 
         Raises:
             SparsematchError: where there is no image, or a side file is wrong.
@@ -71,7 +76,7 @@ class FolderSource:
         self.length: int | None = len(self.entries)
         camera_file = self._side_file("camera.yaml")
         self.camera: CameraModel | None = read_camera(camera_file) if camera_file else None
-        self._bits: int | None = None
+        self._depth = SampleDepth(bits)
 
     def __iter__(self) -> Iterator[Frame | RefusedFrame]:
         """Read the images one by one."""
@@ -90,9 +95,12 @@ class FolderSource:
             BadFrameError: where its image cannot be used.
 
         """
-        image = self._read(entry.file)
-        check_size(image, self.camera)
-        return Frame(entry.index, entry.stamp_ns, image, self.camera, entry.q_NC_xyzw)
+        raw = read_image(entry.file)
+        check_size(raw, self.camera)
+        if raw.dtype == np.uint16 and not self._depth.told:
+            self._find_depth(raw)
+        pixels = self._depth.pixels(raw)
+        return Frame(entry.index, entry.stamp_ns, camera=self.camera, q_NC_xyzw=entry.q_NC_xyzw, **pixels)
 
     def _side_file(self, name: str) -> Path | None:
         candidates = (self.frames_folder / name, self.frames_folder.parent / name)
@@ -118,25 +126,14 @@ class FolderSource:
             self.notes.append(f"{left_out} images that {listing.name} does not list were left out")
         return entries
 
-    def _read(self, file: Path) -> NDArray[np.uint8]:
-        image = read_image(file)
-        if image.dtype == np.uint16:
-            if self._bits is None:
-                self._bits = self._find_depth()
-                self.notes.append(f"16 bit images scaled to 8 bit as {self._bits} bit samples")
-            image = scale_to_8_bit(image, self._bits)
-        if image.dtype != np.uint8:
-            raise BadFrameError(f"image holds {image.dtype} samples, expected 8 or 16 bit")
-        return image
-
-    def _find_depth(self) -> int:
-        """Find the depth that holds the largest sample of some images: one scale for all, so that nothing flickers."""
-        rows = np.unique(np.linspace(0, len(self.entries) - 1, DEPTH_SAMPLES).astype(int))
-        largest = 0
-        for row in rows:
+    def _find_depth(self, first: NDArray[Any]) -> None:
+        """Learn the depth from some images before the first is used."""
+        self._depth.add(first)
+        for row in np.unique(np.linspace(0, len(self.entries) - 1, DEPTH_SAMPLES).astype(int)):
             image = cv2.imread(str(self.entries[row].file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-            largest = max(largest, int(image.max()) if image is not None and image.dtype == np.uint16 else 0)
-        return next(bits for bits in SENSOR_BITS if largest < 2**bits)
+            if image is not None:
+                self._depth.add(image)
+        self.notes.append(self._depth.told)
 
 
 def read_image(file: Path) -> NDArray[Any]:

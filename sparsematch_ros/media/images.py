@@ -17,8 +17,14 @@ from numpy.typing import NDArray
 from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.data import NANOSECONDS
 from sparsematch_ros.errors import BadFrameError, SparsematchError
+from sparsematch_ros.media.depth import scale_to_8_bit
 
 BAYER = ("rggb", "bggr", "gbrg", "grbg")
+# OpenCV names a pattern by the second row's second and third pixel.
+BAYER_TO_RGB = {
+    "rggb": cv2.COLOR_BayerBG2RGB, "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB, "grbg": cv2.COLOR_BayerGB2RGB,
+}  # fmt: skip
 # Bytes a pixel of every encoding that is taken.
 PIXEL_BYTES = {
     "rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "mono16": 2, "rgb16": 6, "bgr16": 6,
@@ -43,7 +49,27 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
         BadFrameError: where the data cannot be such an image.
 
     """
+    raw = image_samples(message)
+    return scale_to_8_bit(raw, 16) if raw.dtype == np.uint16 else np.asarray(raw, dtype=np.uint8)
+
+
+def image_samples(message: Any) -> NDArray[Any]:
+    """Turn an Image or CompressedImage message into `(H, W, 3)` RGB, uint8 or uint16 as its samples are.
+
+    The result never shares memory with the message.
+
+    Raises:
+        BadFrameError: where the data cannot be such an image.
+
+    """
     return _compressed_to_rgb(message) if hasattr(message, "format") else _raw_to_rgb(message)
+
+
+def is_deep(message: Any) -> bool:
+    """Test whether a message can hold more than 8 bit a sample; JPEG cannot."""
+    if hasattr(message, "format"):
+        return "jpeg" not in message.format and "jpg" not in message.format
+    return bool(ALIASES.get(message.encoding, message.encoding).endswith("16"))
 
 
 def camera_from_info(info: Any) -> CameraModel | None:
@@ -84,14 +110,14 @@ def check_size(image: NDArray[np.uint8], camera: CameraModel | None) -> None:
         )
 
 
-def _raw_to_rgb(message: Any) -> NDArray[np.uint8]:
+def _raw_to_rgb(message: Any) -> NDArray[Any]:
     encoding = ALIASES.get(message.encoding, message.encoding)
     if encoding not in PIXEL_BYTES:
         raise BadFrameError(f"image encoding '{message.encoding}' is not supported; {', '.join(PIXEL_BYTES)} are")
     packed = _packed_rows(message, int(message.width) * PIXEL_BYTES[encoding])
     if encoding.endswith("16"):
-        packed = scale_to_8_bit(packed.view(">u2" if message.is_bigendian else "<u2"), 16)
-        encoding = encoding.removesuffix("16") + "8"
+        shape = (int(message.height), int(message.width), PIXEL_BYTES[encoding] // 2)
+        return _deep_to_rgb(packed.view(">u2" if message.is_bigendian else "<u2").reshape(shape), encoding)
     plain = SimpleNamespace(
         height=int(message.height), width=int(message.width), encoding=encoding, is_bigendian=0, data=packed
     )
@@ -116,12 +142,19 @@ def _packed_rows(message: Any, row_bytes: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(data[: step * height].reshape(height, step)[:, :row_bytes]).reshape(-1)
 
 
-def scale_to_8_bit(image: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """Scale samples of the given depth [bits] to 8 bit, rounded; larger values become white."""
-    return np.clip(np.rint(image * (255.0 / (2**bits - 1))), 0, 255).astype(np.uint8)
+def _deep_to_rgb(packed: NDArray[Any], encoding: str) -> NDArray[np.uint16]:
+    """Turn `(H, W, C)` samples of 16 bit into `(H, W, 3)` RGB."""
+    native = packed.astype(np.uint16)
+    if encoding.startswith("bayer"):
+        native = cv2.cvtColor(native[..., 0], BAYER_TO_RGB[encoding.removeprefix("bayer_").removesuffix("16")])
+    elif encoding == "mono16":
+        native = np.repeat(native, 3, axis=2)
+    elif encoding == "bgr16":
+        native = native[..., ::-1]
+    return np.ascontiguousarray(native, dtype=np.uint16)
 
 
-def _compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
+def _compressed_to_rgb(message: Any) -> NDArray[Any]:
     data = np.frombuffer(message.data, dtype=np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
@@ -129,11 +162,9 @@ def _compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
         raise BadFrameError(f"compressed image ({message.format}, {data.size} bytes): {error.err}") from error
     if image is None:
         raise BadFrameError(f"compressed image ({message.format}, {data.size} bytes) cannot be decoded")
-    if image.dtype == np.uint16:
-        image = scale_to_8_bit(image, 16)
-    if image.dtype != np.uint8:
+    if image.dtype not in (np.uint8, np.uint16):
         raise BadFrameError(f"compressed image ({message.format}) holds {image.dtype} samples, expected 8 or 16 bit")
-    return cast("NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def _field(info: Any, name: str) -> Any:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sparsematch_ros.data import BoolArray, FloatArray
 from sparsematch_ros.description.region import region_of_box
 from sparsematch_ros.errors import BadFrameError, SparsematchError
-from sparsematch_ros.media.folder_source import SENSOR_BITS, read_image
-from sparsematch_ros.media.images import scale_to_8_bit
+from sparsematch_ros.media.depth import SampleDepth
+from sparsematch_ros.media.folder_source import read_image
 
 # A smaller image has hardly a patch of its own.
 LEAST_SIDE_PX = 32
@@ -82,10 +82,11 @@ def _read(file: Path) -> NDArray[Any]:
 
 
 def _equal_depth(*images: NDArray[Any]) -> list[NDArray[np.uint8]]:
-    """Scale 16 bit images by the depth that holds the largest sample of both, as folders of frames are."""
-    largest = max((int(image.max()) for image in images if image.dtype == np.uint16), default=0)
-    bits = next(bits for bits in SENSOR_BITS if largest < 2**bits)
-    return [scale_to_8_bit(image, bits) if image.dtype == np.uint16 else image for image in images]
+    """Scale 16 bit images by the depth of both together, as folders of frames are."""
+    depth = SampleDepth()
+    for image in images:
+        depth.add(image)
+    return [depth.pixels(image)["image"] for image in images]
 
 
 def _view(file: Path, image: NDArray[np.uint8], mask: Path | None) -> View:

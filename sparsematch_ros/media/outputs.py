@@ -39,6 +39,7 @@ class RunOutputs:
         self._out = out
         self._stack = ExitStack()
         self.refusals: list[RefusedFrame] = []
+        self._restarts: list[dict[str, Any]] = []
         self._seconds: list[float] = []
         self._prompts: list[int] = []
         self._encoded = 0
@@ -69,6 +70,9 @@ class RunOutputs:
         self._seconds.append(seconds)
         self._prompts.append(len(result.prompts))
         self._encoded += int(result.encoded)
+        if result.restarted:
+            self._restarts.append({"frame": result.frame.index, "reason": result.restarted})
+            warn(f"frame {result.frame.index}: started anew, {result.restarted}")
         self._stages.update(result.seconds)
 
     def refuse(self, refused: RefusedFrame) -> None:
@@ -87,6 +91,7 @@ class RunOutputs:
             "refused_frames": len(self.refusals),
             "refused_reasons": dict(Counter(refused.reason for refused in self.refusals)),
             "refused": [{"frame": item.index, "name": item.name, "reason": item.reason} for item in self.refusals],
+            "restarts": list(self._restarts),
             "confirmed_objects": len({record["id"] for record in self._reported}),
             "seconds_per_frame": rounded(np.mean(self._seconds)) if frames else None,
             "seconds_per_frame_median": rounded(np.median(self._seconds)) if frames else None,

@@ -58,6 +58,7 @@ def open_source(
     topic: str | None = None,
     rate_hz: float | None = None,
     camera_to_body_xyzw: NDArray[np.float64] | None = None,
+    bits: int = 0,
 ) -> Source:
     """Open a folder of images, a video or a rosbag2 folder or file.
 
@@ -66,6 +67,7 @@ def open_source(
         topic: image topic of a bag; None for the only one.
         rate_hz: frame rate for images without stamps [Hz]; for a video, instead of its own.
         camera_to_body_xyzw: `(4,)` v_B = q v_C, which a bag's body attitude needs; None for identity.
+        bits: depth of the samples in 16 bit images, 0: found.
 
     Raises:
         SparsematchError: where there is nothing of the kind at `path`, or an option does not fit it.
@@ -78,10 +80,10 @@ def open_source(
     if is_bag(path):
         from sparsematch_ros.media.bag_source import BagSource
 
-        return BagSource(path, topic, camera_to_body_xyzw)
+        return BagSource(path, topic, camera_to_body_xyzw, bits)
     if topic is not None:
         raise SparsematchError(f"--topic {topic} needs a rosbag2 folder or file, but {path} is none")
-    return _open_files(path, rate_hz)
+    return _open_files(path, rate_hz, bits)
 
 
 def is_bag(path: Path) -> bool:
@@ -91,11 +93,11 @@ def is_bag(path: Path) -> bool:
     return (path / "metadata.yaml").exists() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
 
 
-def _open_files(path: Path, rate_hz: float | None) -> Source:
+def _open_files(path: Path, rate_hz: float | None, bits: int) -> Source:
     if path.is_dir():
         from sparsematch_ros.media.folder_source import FolderSource
 
-        return FolderSource(path, rate_hz)
+        return FolderSource(path, rate_hz, bits)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from sparsematch_ros.media.video_source import VideoSource
 

@@ -108,7 +108,7 @@ def _descriptor(item: dataclasses.Field[Any], default: Any) -> ParameterDescript
     unit = f" [{meta['unit']}]" if meta["unit"] else ""
     descriptor = ParameterDescriptor(description=f"{meta['description']}{unit}", read_only=True)
     if meta["choices"]:
-        descriptor.additional_constraints = f"one of {', '.join(meta['choices'])}"
+        descriptor.additional_constraints = f"one of {', '.join(map(str, meta['choices']))}"
     low, high = meta["minimum"], meta["maximum"]
     if low is None and high is None:
         return descriptor

@@ -20,7 +20,8 @@ from visualization_msgs.msg import MarkerArray
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import Frame, FrameResult
 from sparsematch_ros.errors import BadFrameError, SparsematchError
-from sparsematch_ros.media.images import check_size, stamp_ns
+from sparsematch_ros.media.depth import SampleDepth
+from sparsematch_ros.media.images import check_size, image_samples, is_deep, stamp_ns
 from sparsematch_ros.msg import SegmentMatchArray, SpaceObjectArray
 from sparsematch_ros.nodes.compat import CvBridge
 from sparsematch_ros.nodes.conversions import empty_matches_message, matches_message, objects_message
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from sparsematch_ros.pipeline import Pipeline
 
 STAGES = (
-    "model", "background", "segmentation", "description", "tracking",
+    "model", "camera", "background", "segmentation", "description", "tracking",
     "pointing.camera_to_body_xyzw", "pointing.max_attitude_age_s",
 )  # fmt: skip
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -81,7 +82,7 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics = Diagnostics(self, "pipeline")
         self._pipeline: Pipeline | None = None
         self._worker: LatestWorker[Any] | None = None
-        self._frames = 0
+        self._frames, self._depth = 0, SampleDepth(self._config.camera.bits)
         self._make_publishers()
         self.create_service(Trigger, "~/survey", self._on_survey)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -206,10 +207,11 @@ class PerceptionNode(LifecycleNode):
     def _frame(self, message: Image | CompressedImage) -> Frame:
         stamp = stamp_ns(message.header.stamp)
         wait_for_pairs(stamp, [self._infos, self._attitudes], self._settings.pairing_wait_s)
-        image = self._image(message)
+        raw = self._image(message)
         camera = self._infos.at(stamp)
-        check_size(image, camera)
-        return Frame(self._frames, stamp, image, camera, self._q_NC_at(stamp))
+        check_size(raw, camera)
+        pixels = self._depth.pixels(raw)
+        return Frame(self._frames, stamp, camera=camera, q_NC_xyzw=self._q_NC_at(stamp), **pixels)
 
     def _q_NC_at(self, stamp: int) -> Any:
         """Give the camera's attitude at an image's stamp `(4,)`; one that is too old is not used, counted and told."""
@@ -226,6 +228,9 @@ class PerceptionNode(LifecycleNode):
         return None
 
     def _image(self, message: Image | CompressedImage) -> Any:
+        """Convert to `(H, W, 3)` RGB; cv_bridge cuts deep samples to 8 bit, so those are read here."""
+        if is_deep(message):
+            return image_samples(message)
         convert = self._bridge.compressed_imgmsg_to_cv2 if self._settings.compressed else self._bridge.imgmsg_to_cv2
         try:
             return np.ascontiguousarray(convert(message, desired_encoding="rgb8"))

@@ -25,6 +25,8 @@ class PerceptionStatus:
         refused: images that could not be used, the fault of the image.
         failed: images on which the line itself broke.
         last_problem: why the last one was refused or failed.
+        restarts: processed images with which the line started anew.
+        last_restart: why it did on the last of these.
         without_camera_info: processed images that had no intrinsics.
         without_attitude: processed images that had no attitude.
         attitude_too_old: images that had none because the newest one before them was older than its limit.
@@ -44,6 +46,8 @@ class PerceptionStatus:
     refused: int = 0
     failed: int = 0
     last_problem: str = ""
+    restarts: int = 0
+    last_restart: str = ""
     without_camera_info: int = 0
     without_attitude: int = 0
     attitude_too_old: int = 0
@@ -61,6 +65,8 @@ class PerceptionStatus:
         """Count a processed image that took this long in all [s]."""
         with self._lock:
             self.processed += 1
+            self.restarts += bool(result.restarted)
+            self.last_restart = result.restarted or self.last_restart
             self.without_camera_info += result.frame.camera is None
             self.without_attitude += result.frame.q_NC_xyzw is None
             self.background_problems += bool(result.background.problem)
@@ -92,7 +98,8 @@ class PerceptionStatus:
 
 
 COUNTS = (
-    "received", "processed", "dropped", "refused", "failed", "last_problem", "without_camera_info", "without_attitude",
+    "received", "processed", "dropped", "refused", "failed", "last_problem", "restarts", "last_restart",
+    "without_camera_info", "without_attitude",
     "attitude_too_old", "attitude_refused", "background_problems",
     "last_background_problem", "encoded",
 )  # fmt: skip
@@ -104,6 +111,7 @@ def _last_values(result: FrameResult | None) -> dict[str, Any]:
     reasons = Counter(PromptReason(int(reason)).name.lower() for reason in result.prompts.reasons)
     return {
         "prompts": ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none",
+        "sample_bits": result.frame.bits,
         "background_method": result.background.method,
         "background_valid": bool(result.background.valid),
         "background_disagreement_rad": f"{result.background.disagreement_rad:.2e}",
@@ -123,6 +131,8 @@ def perception_summary(values: dict[str, Any], before: dict[str, Any], active: b
         return DiagnosticStatus.ERROR, f"broke on {since('failed')} images: {values['last_problem']}"
     if since("refused"):
         return DiagnosticStatus.WARN, f"refused {since('refused')} images: {values['last_problem']}"
+    if since("restarts"):
+        return DiagnosticStatus.WARN, f"started anew: {values['last_restart']}"
     if since("dropped"):
         return DiagnosticStatus.WARN, f"too slow: dropped {since('dropped')} of {since('received')} images"
     if since("attitude_refused"):

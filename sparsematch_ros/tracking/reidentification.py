@@ -61,7 +61,7 @@ class LostObjects:
         renamed = _renamed(table, confirmed[newcomers], self._lost.take(known))
         self._lost = self._lost.take(np.setdiff1d(np.arange(len(self._lost)), known))
         # Where things are after a gap nobody knows.
-        if self._config.reidentify_s > 0 and background.dt_s <= self._config.max_gap_s:
+        if self._config.reidentify_s > 0 and not background.gap:
             self._remember(table.take(given_up))
         return renamed
 
@@ -70,7 +70,7 @@ class LostObjects:
         if len(self._lost) == 0:
             return
         fresh = stamp_ns - self._lost.last_seen_ns <= self._config.reidentify_s * NANOSECONDS
-        lost = self._lost.take(fresh & (background.dt_s <= self._config.max_gap_s))
+        lost = self._lost.take(fresh & (not background.gap))
         bank = lost.bank.predicted(background, lost.mobilities, np.sqrt(lost.areas_px), self._config.acceleration_px_s2)
         self._lost = lost.with_columns(bank=bank)
 

@@ -38,6 +38,8 @@ _SMOOTHING = 0.3
 _REPLACED = ("areas_px", "fluxes", "mobilities", "offsets_px", "last_seen_ns")
 # Odds of existence under which a tentative object is given up.
 _HOPELESS = -4.0
+# An object is waited for through at least so many frames.
+_LEAST_COASTED = 1.5
 # What passes behind another object, or merges with it, is waited for this many times as long.
 _HIDDEN_PATIENCE = 3.0
 # An object claims the point sources within this many standard deviations of where it is predicted, and this far [px].
@@ -111,7 +113,11 @@ class Tracker:
         table = self._updated(predictions, found, segments, descriptors, frame.stamp_ns)
         table = self._judged(table, found.hidden, background, frame)
         table = self._lost.step(table, self._table.stages, background, frame.stamp_ns)
-        table = table.join(self._births(table, found, segments, descriptors, frame.stamp_ns, background.dt_s))
+        table = table.join(
+            self._births(
+                table, found, segments, descriptors, frame.stamp_ns, 0.0 if background.gap else background.dt_s
+            )
+        )
         self._outlines.learn(table, segments)
         objects = describe_objects(table, segments, frame, background, self._outlines)
         self._table = table.take(table.stages != ObjectState.LOST)
@@ -141,7 +147,7 @@ class Tracker:
     ) -> Association:
         errors = place_errors(predictions, segments)
         densities = self._predicted.log_densities(segments.centroids_px, errors)
-        if background.dt_s > self.config.max_gap_s:
+        if background.gap:
             densities[:] = -np.inf  # Across such a gap nothing is what it was.
         believed = self._table.point_source[predictions.believed]
         kinds = np.where(np.arange(len(segments)) < segments.mask_count, 0, np.where(segments.faint, 2, 1))
@@ -188,9 +194,9 @@ class Tracker:
         stages = np.where(confirmed, int(ObjectState.CONFIRMED), int(ObjectState.TENTATIVE))
         stages = np.where(confirmed & ~seen, int(ObjectState.COASTING), stages)
         unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
-        patience_s = config.max_coast_s * np.where(hidden, _HIDDEN_PATIENCE, 1.0)
+        patience_s = max(config.max_coast_s, _LEAST_COASTED * background.dt_s) * np.where(hidden, _HIDDEN_PATIENCE, 1.0)
         gone = np.where(confirmed, unseen_s > patience_s, table.log_odds < _HOPELESS)
-        gone |= background.dt_s > config.max_gap_s
+        gone |= background.gap
         centroids = table.bank.mean()[0][:, :2]
         outside = ((centroids < 0) | (centroids > np.array(frame.size)[::-1] - 1)).any(axis=1)
         stages = np.where(gone | (outside & ~seen), int(ObjectState.LOST), stages)
@@ -219,8 +225,7 @@ class Tracker:
         rows = rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
         # The interval to the next frame is taken to be that before this one, unless that was a gap.
         config = self.config
-        limited = 0 < dt_s <= config.max_gap_s
-        fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if limited else config.max_speed_px_s)
+        fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if dt_s else config.max_speed_px_s)
         points = rows >= segments.mask_count
         bank = ModelBank.born(
             segments.centroids_px[rows], segments.covariances_px2[rows], segments.fixed_priors[rows], fastest / 3

@@ -105,7 +105,7 @@ class TestFolder:
         dark, bright = frames_of(source)
         # The same scale for both, though the first alone would fit into fewer bits.
         assert bright.image.max() == 255 and abs(int(dark.image.max()) - 255 / 8) <= 1
-        assert f"16 bit images scaled to 8 bit as {bits} bit samples" in source.notes
+        assert f"16 bit images hold samples of {bits} bit (found)" in source.notes
 
     def test_nothing_to_read_is_an_error(self, tmp_path):
         with pytest.raises(SparsematchError, match="holds no image"):
