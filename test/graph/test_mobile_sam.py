@@ -21,10 +21,13 @@ import pytest
 import torch
 from numpy.lib.npyio import NpzFile
 from segment_anything import SamAutomaticMaskGenerator
-from sparsematch_ros.sky import Sky, survey_sky
 
+from sparsematch_ros.background.layers import Background
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import EgoMotion, Expectations, Frame, PromptReason
+from sparsematch_ros.data import Frame, PromptReason, TrackPredictions
+from sparsematch_ros.detection.detector import Detector
+from sparsematch_ros.detection.regions import Regions
+from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.mask_pairing import mean_iou, pair_masks, recall_of_reference_masks
 from sparsematch_ros.segmentation.decoder import BatchedDecoder
@@ -93,10 +96,12 @@ def test_a_spacecraft_is_found_by_one_prompt(mobile_sam: PromptedSam, flight: Sc
     """The simulated satellite against the stars: one question, one mask, on the true one."""
     rendered = flight.render(time_s, flight.programme(time_s))
     frame = Frame(0, 0, rendered.image)
-    config = SegmentationConfig(survey_first_frame=False)
-    found = AdaptiveSegmenter(mobile_sam, config).segment(
-        frame, EgoMotion(), survey_sky(frame.gray, config, 500), Expectations()
-    )
+    config = SegmentationConfig()
+    detector = Detector(config)
+    detections = detector.detect(detector.measure(frame), Background(), None)
+    # On the first frame every point source counts as a star.
+    none = detections.sources.take(np.zeros(len(detections.sources), dtype=bool))
+    found = AdaptiveSegmenter(mobile_sam, config).segment(frame, detections.regions, none, TrackPredictions())
     assert found.owners.tolist() == [0] and len(found.embeddings) == 1
     assert found.prompts.reasons.tolist() == [PromptReason.BRIGHT]
     assert found.segments.mask_count == 1
@@ -150,27 +155,32 @@ def test_the_stock_generators_masks_with_less_work(
     assert mean_iou(pairings) >= 0.97
 
 
-def expecting(box_xywh: tuple[int, int, int, int]) -> Expectations:
+def expecting(box_xywh: tuple[int, int, int, int]) -> TrackPredictions:
     """Expect one resolved object in a box, of which the area is not known."""
     box = np.array([box_xywh], dtype=np.float64)
     states = np.concatenate([box[:, :2] + box[:, 2:] / 2, np.zeros((1, 2))], axis=1)
     known, none = np.ones(1, dtype=bool), np.full(1, np.nan)
-    return Expectations(None, states, np.eye(4)[None], box, none, np.zeros(1, dtype=np.int64), np.ones(1), known)
+    return TrackPredictions(
+        states, np.eye(4)[None], box, none, np.zeros(1, dtype=np.int64), np.ones(1), known, resolved=known
+    )
 
 
 def test_a_small_object_is_found_in_a_part_around_it(mobile_sam: PromptedSam) -> None:
-    """A bright bar of 40 x 24 px by day, expected where it is: a part of twice its length, at half the input's side."""
+    """A bright bar of 40 x 24 px by day, expected where it is: a part of twice its length.
+
+    Over the ground a box shall take 192 px of the input, so twice its length takes 384 of the 512 px.
+    """
     noise = np.random.default_rng(0).normal(0, 2, (480, 640, 3))
     image = np.clip(95 + noise, 0, 255).astype(np.uint8)
     truth = np.zeros((480, 640), dtype=bool)
     truth[138:162, 180:220] = True
     image[truth] = (215, 210, 200)
-    config = SegmentationConfig(survey_first_frame=False, sweep_prompts=0)
-    found = AdaptiveSegmenter(mobile_sam, config).segment(
-        Frame(0, 0, image), EgoMotion(), Sky(), expecting((180, 138, 40, 24))
+    dark = np.zeros((480, 640), dtype=bool)  # Nothing is detected: the prediction alone asks.
+    found = AdaptiveSegmenter(mobile_sam, SegmentationConfig()).segment(
+        Frame(0, 0, image), Regions(dark.astype(np.int32), dark, dark), Sources(), expecting((180, 138, 40, 24))
     )
     np.testing.assert_allclose(found.regions_xyxy_px, [[158, 108, 242, 192]], atol=2)
-    assert found.embeddings[0].features.shape[-1] == 256 // 16
+    assert found.embeddings[0].features.shape[-1] == 384 // 16
     assert found.owners.tolist() == [0]
     mask = found.segments.masks[0].numpy()
     assert (truth & mask).sum() / (truth | mask).sum() > 0.85
