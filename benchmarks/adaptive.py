@@ -9,7 +9,7 @@ measures that anew and keeps what the grid gave; remove the folder to measure al
 
 - Simulated: on 10 frames of each scenario, evenly spread, the share of pairs (frame, visible true object) for which a
   segment matches, by adaptive prompting and by a full grid of 32x32. The line runs over all frames, so that adaptive
-  prompting has its history. On the 10 frames the grid gets the same image, background motion, sky and expectations;
+  prompting has its history. On the 10 frames the grid gets the same image, regions, point sources and predictions;
   both add point sources in the same way.
 - DAVIS (a folder of sequences, each with `frames/` and `masks/`): the line runs over all frames twice, with adaptive
   prompting and with a full grid of 16x16. Recall and `j_mean` are those of every 10th frame; `j_mean` leaves out the
