@@ -54,7 +54,7 @@ def evaluate_suite(options: SuiteOptions, config: Config) -> int:
 class Line:
     """One set of loaded models, and as many pipelines on it as there are runs.
 
-    A new pipeline for each, because a used one has looked around already: it would not survey its first frame.
+    A new pipeline for each, because a used one remembers frames, stars and objects.
 
     Attributes:
         config: the pipeline's settings.
