@@ -80,7 +80,7 @@ def _segments(count: int, matches: Any, which: str) -> Segments:
     unknown["offsets_px"] = np.full((count, 2), np.nan)
     known = {
         "masks": torch.zeros((0, 0, 0), dtype=torch.bool), "boxes_xywh_px": boxes, "centroids_px": centroids,
-        "areas_px": areas, "reasons": np.zeros(count, np.int64),
+        "areas_px": areas, "reasons": np.zeros(count, np.int64), "faint": np.zeros(count, dtype=bool),
     }  # fmt: skip
     return Segments(**{**unknown, **known})
 
