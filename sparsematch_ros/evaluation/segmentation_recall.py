@@ -52,7 +52,7 @@ def segment_sightings(segments: Segments, frame: int = 0) -> list[Sighting]:
             frame,
             str(row),
             segments.boxes_xywh_px[row],
-            segments.centroids_px[row],
+            segments.centroids_px[row] + segments.offsets_px[row],
             masks[row] if row < len(masks) else None,
         )
         for row in range(len(segments))
