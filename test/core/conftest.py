@@ -9,10 +9,14 @@ import torch
 from segment_anything.modeling import Sam
 from torch.nn import functional
 
-from sparsematch_ros.data import FloatArray, PromptReason
+from sparsematch_ros.background.layers import Background, Layer, LayerKind
+from sparsematch_ros.camera import CameraModel
+from sparsematch_ros.config import TrackingConfig
+from sparsematch_ros.data import Descriptors, FloatArray, Frame, Matches, PromptReason, SpaceObject
 from sparsematch_ros.segmentation.models import TinyVitEncoder, build_sam
 from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.segmentation.segments import Segments
+from sparsematch_ros.tracking.tracker import Tracker
 
 
 def _points(
@@ -21,7 +25,7 @@ def _points(
     sigma_px: float = 0.1,
     fluxes: float | list[float] = 500.0,
 ) -> Segments:
-    """Make point sources of 3 px across in a frame of `size` (height, width)."""
+    """Build point sources of 3 px across in a frame of `size` (height, width)."""
     centroids = np.asarray(centroids_px, dtype=np.float64).reshape(-1, 2)
     count = len(centroids)
     return Segments(
@@ -43,7 +47,7 @@ def _squares(
     sigma_px: float = 0.3,
     moving_share: float = float("nan"),
 ) -> Segments:
-    """Make square masks of an odd side around whole pixels, wholly inside a frame of `size` (height, width)."""
+    """Build square masks of an odd side around whole pixels, wholly inside a frame of `size` (height, width)."""
     centres = np.asarray(centres_px, dtype=np.int64).reshape(-1, 2)
     count, half = len(centres), side_px // 2
     masks = torch.zeros((count, *size), dtype=torch.bool)
@@ -63,7 +67,7 @@ def _squares(
 
 
 def _places(centroids: FloatArray, sigma_px: float) -> dict[str, Any]:
-    """Make what all segments have: the places `(N, 2)`, whose error is `sigma_px` an axis, and SAM's figures."""
+    """Build what all segments have: the places `(N, 2)`, whose error is `sigma_px` an axis, and SAM's figures."""
     count = len(centroids)
     return {
         "centroids_px": centroids,
@@ -78,14 +82,75 @@ def _places(centroids: FloatArray, sigma_px: float) -> dict[str, Any]:
 
 @pytest.fixture
 def points() -> Callable[..., Segments]:
-    """Give the maker of point sources."""
+    """Return the maker of point sources."""
     return _points
 
 
 @pytest.fixture
 def squares() -> Callable[..., Segments]:
-    """Give the maker of square masks."""
+    """Return the maker of square masks."""
     return _squares
+
+
+class Line:
+    """Association and tracking in the order of the pipeline, on segments from outside.
+
+    Attributes:
+        stamp_s: time of the last frame [s].
+        background: its motion.
+        matches: its pairs with the frame before.
+
+    """
+
+    def __init__(self, camera: CameraModel | None = None, **settings: float) -> None:
+        """Follow nothing yet; `settings` are those of `TrackingConfig`."""
+        self.config = TrackingConfig(**settings)  # type: ignore[arg-type]
+        self.tracker = Tracker(self.config)
+        self.camera = camera
+        self.stamp_s = 0.0
+        self.background = Background()
+        self.matches: Matches | None = None
+        self._past: Segments | None = None
+
+    def step(
+        self,
+        segments: Segments,
+        dt_s: float = 0.1,
+        homography: FloatArray | None = None,
+        vectors: torch.Tensor | None = None,
+        valid: bool = True,
+        faint: int = 0,
+        ground: FloatArray | None = None,
+    ) -> tuple[SpaceObject, ...]:
+        """Process the next frame, whose stars moved by `homography` and whose ground by `ground`, both exactly known.
+
+        The stars are the reference. As in the pipeline nothing is known of the motion on the first frame and across a
+        gap, nor where it is not `valid`.
+        """
+        first = self._past is None
+        self.stamp_s += 0.0 if first else dt_s
+        gap = not first and dt_s > self.config.max_gap_s
+        self.background = Background(dt_s=0.0 if first else dt_s, gap=gap)
+        if valid and not first and not gap:
+            exact = np.zeros((9, 9))
+            stars = Layer(LayerKind.STARS, np.eye(3) if homography is None else homography, exact)
+            earth = None if ground is None else Layer(LayerKind.GROUND, ground, exact)
+            self.background = Background(dt_s=dt_s, reference=stars, ground=earth, stars=stars, method="stars")
+        predictions = self.tracker.predict(self.background)
+        descriptors = Descriptors(torch.zeros((len(segments), 0)) if vectors is None else vectors)
+        image = np.broadcast_to(np.uint8(0), (*segments.masks.shape[1:], 3))
+        frame = Frame(0, round(self.stamp_s * 1e9), image, self.camera)
+        objects, self.matches = self.tracker.step(
+            frame, self.background, segments, descriptors, predictions, self._past, faint
+        )
+        self._past = segments
+        return objects
+
+
+@pytest.fixture
+def line() -> Callable[..., Line]:
+    """Return the maker of a line of association and tracking."""
+    return Line
 
 
 BLOB_SIDE = 128  # Input of the small SAM [px].
@@ -103,7 +168,7 @@ class _PlacedEncoder(TinyVitEncoder):
 
 
 def _waves(grid: tuple[int, int]) -> torch.Tensor:
-    """Give a random mixture of cosines in each of 256 channels, `(1, 256, h, w)`."""
+    """Compute a random mixture of cosines in each of 256 channels, `(1, 256, h, w)`."""
     mixture = torch.randn(256, _MODES, _MODES, generator=torch.Generator().manual_seed(2)) / _MODES
     across = [torch.cos(torch.outer(torch.arange(_MODES), (torch.arange(n) + 0.5) / n * torch.pi)) for n in grid]
     return torch.einsum("cij,iy,jx->cyx", mixture, *across)[None]
@@ -142,7 +207,7 @@ def _ridge(inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def blob_sam() -> PromptedSam:
-    """Give a small SAM of mostly random weights that draws a rough blob around what it is asked for.
+    """Build a small SAM of mostly random weights that draws a rough blob around what it is asked for.
 
     Masks of random weights are noise that reaches every border; crops, duplicates and parts of a frame need masks that
     lie somewhere. Predicted IoU is random, from about -1 to 2.
