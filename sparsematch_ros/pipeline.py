@@ -231,14 +231,15 @@ class Pipeline:
 
 
 def _view(frame: Frame, measured: Detections, max_stars: int) -> View:
-    sources = measured.sources
+    sources, radiance = measured.sources, measured.radiance
     return View(
         frame=frame,
         stars=Stars.of(sources.points_px, sources.sigmas_px, sources.snr, max_stars),
         surroundings=measured.bodies.surroundings,
-        sky_share=float(measured.radiance.sky.mean()),
-        noise=measured.radiance.pixel_noise,
-        roughness=measured.radiance.roughness,
+        sky_share=float(radiance.sky.mean()),
+        noise=radiance.pixel_noise,
+        texture=np.where(radiance.sky & ~measured.bodies.lit, radiance.smooth - radiance.level, np.float32(np.nan)),
+        roughness=radiance.roughness,
     )
 
 

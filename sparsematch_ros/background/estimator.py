@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sparsematch_ros.background.covariance import fit_covariance
 from sparsematch_ros.background.ground import fit_ground
@@ -23,7 +25,10 @@ _SKY_SHARE = 0.4
 _GROUND_SHARE = 0.02
 # Layers whose motion differs by less than this are the same.
 _SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 3.0
-_MOST_ROUGHNESS = 4.0
+# Among the brightest sources of a sky at least this share are stars.
+_STARRY_SHARE = 0.8
+# What is rough, and correlates this much with the frame before, is texture and no noise of a sensor.
+_MOST_ROUGHNESS, _MOST_REPEATED = 4.0, 0.5
 # A change of the interval extrapolates the motion by no more than this factor.
 _MOST_EXTRAPOLATION = 4.0
 
@@ -39,6 +44,7 @@ class View:
         sky_share: share of the image that looks like sky.
         objects: `(H, W)` bool, where tracked objects are, or None.
         noise: standard deviation of a pixel [grey levels].
+        texture: `(H, W)` float32, what looks like sky over its level [grey levels]; NaN elsewhere and at sources.
         roughness: noise of what looks like sky over that of its pixels.
 
     """
@@ -48,6 +54,7 @@ class View:
     surroundings: BoolArray
     sky_share: float
     noise: float
+    texture: NDArray[np.float32]
     roughness: float = 1.0
     objects: BoolArray | None = None
 
@@ -84,7 +91,7 @@ class BackgroundEstimator:
             stars = rotation.layer if rotation is not None else (None if fit is None else fit.layer)
         expected = stars.homography if stars is not None else _expected(last.homography, last.dt_s, dt_s)
         ground = self._fit_ground(previous, current, stars, last, expected, dt_s)
-        reference = stars if ground is None or _sky_in_view(stars, ground, current) else ground
+        reference = stars if ground is None or _sky_in_view(stars, ground, previous, current) else ground
         method = "none" if reference is None else "ground" if reference is ground else "stars"
         if reference is stars and rotation is not None:
             method = rotation.method
@@ -125,7 +132,8 @@ class BackgroundEstimator:
     ) -> Layer | None:
         """Fit the ground where it may show: in surroundings, or anywhere where there is no proof of sky."""
         allowed = previous.surroundings
-        if previous.sky_share < _SKY_SHARE and (stars is None or stars.inliers == 0):
+        without_sky = previous.sky_share < _SKY_SHARE and (stars is None or stars.inliers == 0)
+        if without_sky or previous.roughness > _MOST_ROUGHNESS:
             allowed = np.ones_like(allowed)
         if previous.objects is not None:
             allowed = allowed & ~previous.objects
@@ -163,17 +171,20 @@ def _intrinsics_differ(before: Frame, after: Frame) -> bool:
     return before.camera is not None and after.camera is not None and not after.camera.agrees_with(before.camera)
 
 
-def _sky_in_view(stars: Layer | None, ground: Layer, current: View) -> bool:
+def _sky_in_view(stars: Layer | None, ground: Layer, previous: View, current: View) -> bool:
     """Test whether what looks like sky is sky.
 
-    It fills much of the image, or it is smooth and its stars move otherwise than the ground. A dark
-    ocean looks like sky and specks of cloud over it like stars, but they move with the ground.
+    It fills much of the image, and nearly all its sources move as stars do or its noise is new in each frame; or it is
+    smooth and its stars move otherwise than the ground. A dark ocean looks like sky and specks of cloud over it like
+    stars, but they move with the ground.
     """
     if stars is None:
         return False
+    rough = current.roughness > _MOST_ROUGHNESS
     if current.sky_share >= _SKY_SHARE:
-        return True
-    if current.roughness > _MOST_ROUGHNESS or stars.inliers == 0:
+        starry = stars.inliers > _STARRY_SHARE * len(current.stars.points_px)
+        return starry or not (rough and _repeated(previous.texture, current.texture, ground) > _MOST_REPEATED)
+    if rough or stars.inliers == 0:
         return False
     height, width = current.frame.size
     corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
@@ -181,6 +192,18 @@ def _sky_in_view(stars: Layer | None, ground: Layer, current: View) -> bool:
     spread = by_stars.covariances_px2 + by_ground.covariances_px2 + _SAME_MOTION_PX**2 * np.eye(2)
     distance2 = mahalanobis2(by_stars.points_px - by_ground.points_px, spread)
     return bool(distance2.max() > _SAME_MOTION_SIGMA**2)
+
+
+def _repeated(before: NDArray[np.float32], after: NDArray[np.float32], layer: Layer) -> float:
+    """Compute the correlation of what two frames show, in [-1, 1], the first carried along with a layer."""
+    size = after.shape[::-1]
+    known = cv2.warpPerspective(np.isfinite(before).astype(np.uint8), layer.homography, size, flags=cv2.INTER_NEAREST)
+    carried = cv2.warpPerspective(np.nan_to_num(before), layer.homography, size, flags=cv2.INTER_LINEAR)
+    both = (known > 0) & np.isfinite(after)
+    if not both.any():
+        return 0.0
+    first, second = carried[both], after[both]
+    return float((first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-9))
 
 
 def _expected(homography: FloatArray, last_dt_s: float, dt_s: float) -> FloatArray:

@@ -33,6 +33,7 @@ _MOVING_PRIOR = 0.5
 _MOST_LOG_RATIO = 4.0
 # Models that are less likely than this are no longer told apart.
 _LEAST_LOG_WEIGHT = -60.0
+_A0, _TURN_SHARE, _W2 = 1.0, 0.0, 0.0
 # Motion of the image that is unknown [px].
 _UNKNOWN_PX = 20.0
 
@@ -151,7 +152,8 @@ class ModelBank:
                 wanders_px = np.minimum(_GHOST_WANDER_SHARE * sizes_px, _GHOST_WANDER_PX)
             _rest(states, covariances, models, layer, mobilities, wanders_px)
         models = np.flatnonzero(MOVING)
-        _move(states, covariances, models, background, acceleration_px_s2)
+        accelerations = np.hypot(_A0*acceleration_px_s2, _TURN_SHARE * sizes_px)
+        _move(states, covariances, models, background, accelerations, _W2 * sizes_px)
         return ModelBank(mixed.log_weights, states, covariances)
 
     def log_densities(self, places_px: FloatArray, covariances_px2: FloatArray) -> FloatArray:
@@ -249,8 +251,9 @@ def _rest(
 
 
 def _move(
-    states: FloatArray, covariances: FloatArray, models: IntArray, background: Background, acceleration_px_s2: float
-) -> None:
+    states: FloatArray, covariances: FloatArray, models: IntArray, background: Background, accelerations: FloatArray,
+    wanders_px: FloatArray,
+) -> None:  # fmt: skip
     """Let moving objects go on with their velocity, then carry them along with the reference layer.
 
     Process noise is white acceleration (Bar-Shalom, "Estimation with Applications to Tracking and Navigation", 6.3.2).
@@ -267,9 +270,9 @@ def _move(
     transition[:, :2, :2] = transition[:, 2:, 2:] = jacobians
     transition[:, :2, 2:] = dt_s * jacobians
     block = np.array([[dt_s**4 / 4, dt_s**3 / 2], [dt_s**3 / 2, dt_s**2]])
-    noise = np.kron(block, np.eye(2)) * ((_ACCELERATION[models] * acceleration_px_s2) ** 2)[:, None, None]
-    spread = transition @ spread @ transition.swapaxes(1, 2) + np.tile(noise, (len(states), 1, 1))
-    spread[:, :2, :2] += errors
+    scales = (accelerations[:, None] * _ACCELERATION[models]).reshape(-1) ** 2
+    spread = transition @ spread @ transition.swapaxes(1, 2) + scales[:, None, None] * np.kron(block, np.eye(2))
+    spread[:, :2, :2] += errors + (np.repeat(wanders_px, len(models)) ** 2)[:, None, None] * np.eye(2)
     velocity = np.einsum("nij,nj->ni", jacobians, own[:, 2:])
     shape = (len(states), len(models))
     states[:, models] = np.concatenate([carried, velocity], axis=1).reshape(*shape, 4)
