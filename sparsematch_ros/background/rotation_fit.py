@@ -21,7 +21,7 @@ _INVERSE_SQUARE_STEP = 1e-3
 # Pairs cannot agree better than this share of what their centroids promise: what is exact must not divide by zero.
 _LEAST_SCALE = 0.05
 # Of full weights; pairs that scatter so much that this is all they tell fix nothing.
-_LEAST_SLOPE = 0.1
+_LEAST_SLOPE, _LEAST_PULL = 0.1, 0.1
 # The median of a plane error's length over its standard deviation an axis.
 _RAYLEIGH_MEDIAN = 1.1774
 # No lens is longer than a hundred thousand pixels, as far as a picture could tell.
@@ -171,7 +171,7 @@ def _weights(residuals: FloatArray, variances_px2: FloatArray) -> tuple[FloatArr
     scale = max(float(np.median(lengths)) / _RAYLEIGH_MEDIAN, _LEAST_SCALE)
     square = (lengths / scale) ** 2
     weights = 1 / (1 + square / _CAUCHY_SIGMAS**2)
-    pull = float(np.mean(weights**2 * square)) / 2
+    pull = max(float(np.mean(weights**2 * square)) / 2, _LEAST_PULL)
     slope = float(np.mean(weights - weights**2 * square / _CAUCHY_SIGMAS**2))
     excess = pull * float(weights.mean()) / max(slope, _LEAST_SLOPE) ** 2
     return weights / (variances_px2 * scale**2 * excess), scale
@@ -193,7 +193,10 @@ def _jacobian(parameters: FloatArray, points: FloatArray, moved: FloatArray, fre
 def _stepped(parameters: FloatArray, step: FloatArray) -> FloatArray:
     """Let a small turn follow the one so far, and change the inverse square where the step has it."""
     change = np.append(step[:3], parameters[3])
-    turn, _ = cv2.Rodrigues(_rotation(change) @ _rotation(parameters))
+    matrix = _rotation(change) @ _rotation(parameters)
+    turn, _ = cv2.Rodrigues(matrix)
+    if not turn.any():  # OpenCV takes an angle under 1e-5 rad for none; there the matrix is linear in it.
+        turn = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]) / 2
     inverse_square = max(parameters[3] + (step[3] if len(step) > 3 else 0.0), _LEAST_INVERSE_SQUARE)
     return np.append(turn.ravel() / _radians(parameters[3]), inverse_square)
 

@@ -17,6 +17,8 @@ from sparsematch_ros.background.layers import Background, LayerKind
 from sparsematch_ros.data import BoolArray
 from sparsematch_ros.detection.radiance import Raster
 
+# Where a pixel differs from every layer by this many standard deviations, something moves.
+EVIDENT = 3.5
 # States of the background that are remembered: after the last frame and after the one before.
 _MEMORY = 2
 # Pixels of steep slope show how far a layer misses, those of gentle slope the noise: shares of the pixels, at a
@@ -38,11 +40,13 @@ class Evidence:
         deviations: `(H, W)` float32 distance of each pixel from the nearest layer [standard deviations]; 0 where no
             remembered image shows the place.
         expected: `(H, W)` float32 the image that comes nearest [grey levels].
+        visible: `(H, W)` bool, where there is so much detail that a motion by a pixel would be evident.
 
     """
 
     deviations: Raster
     expected: Raster
+    visible: BoolArray
 
 
 class ResidualMotion:
@@ -73,6 +77,7 @@ class ResidualMotion:
 
         """
         layers = {layer.kind: layer for layer in (background.stars, background.ground) if layer is not None}
+        self._images = {kind: self._images.get(kind, []) for kind in layers}
         self._remember(objects)
         size = smooth.shape[::-1]
         self._images = {
@@ -84,10 +89,7 @@ class ResidualMotion:
                 for image in self._images[kind]
             ]
             for kind, layer in layers.items()
-            if kind in self._images
         }  # fmt: skip
-        for kind in layers:
-            self._images.setdefault(kind, [])
         self._last = smooth
         if max((len(images) for images in self._images.values()), default=0) < _MEMORY:
             return None
@@ -107,29 +109,33 @@ class ResidualMotion:
 
     def _compare(self, smooth: Raster, surroundings: BoolArray) -> Evidence:
         least = np.full(smooth.shape, np.inf, dtype=np.float32)
-        expected = smooth
+        expected, visible = smooth, np.ones(smooth.shape, dtype=bool)
         for kind, images in self._images.items():
             own = surroundings if kind == LayerKind.GROUND else ~surroundings
             nearest, shown = np.full(smooth.shape, np.nan, dtype=np.float32), smooth
             for image in images:
-                deviation = _standardised(smooth, image, own)
+                deviation, clear = _standardised(smooth, image, own)
+                visible &= clear
                 better = ~(deviation >= nearest)
                 nearest, shown = np.where(better, deviation, nearest), np.where(better, image, shown)
             # Where one of the layers that may be there is not known, nothing is.
             better = ~(nearest >= least)
             least, expected = np.where(better, nearest, least), np.where(better, shown, expected)
-        # The smoothing leans on what is next to the border.
-        least[[0, 1, -2, -1]] = 0
-        least[:, [0, 1, -2, -1]] = 0
         known = np.isfinite(least)
-        return Evidence(np.where(known, least, np.float32(0)), np.where(known, expected, smooth))
+        # The smoothing leans on what is next to the border.
+        known[[0, 1, -2, -1]] = False
+        known[:, [0, 1, -2, -1]] = False
+        return Evidence(np.where(known, least, np.float32(0)), np.where(known, expected, smooth), visible & known)
 
 
-def _standardised(now: Raster, expected: Raster, own: BoolArray) -> Raster:
-    """Divide the difference `(H, W)` of two images by its noise: that of the pixels, and a misfit across slopes.
+def _standardised(now: Raster, expected: Raster, own: BoolArray) -> tuple[Raster, BoolArray]:
+    """Divide the difference of two images by its noise: that of the pixels, and a misfit across slopes.
 
-    Both parts of the noise are measured in the difference itself, where the layer is in view, `own` `(H, W)`. NaN where
-    nothing is expected.
+    Both parts of the noise are measured in the difference itself, where the layer is in view, `own` `(H, W)`.
+
+    Returns:
+        The standardised difference `(H, W)`, NaN where nothing is expected, and where a pixel's motion would show.
+
     """
     difference = np.abs(now - expected)
     slope = np.hypot(cv2.Sobel(expected, -1, 1, 0, scale=1 / 8), cv2.Sobel(expected, -1, 0, 1, scale=1 / 8))
@@ -143,7 +149,8 @@ def _standardised(now: Raster, expected: Raster, own: BoolArray) -> Raster:
         on_slopes = slopes > max(steep, 2 * noise)
         if on_slopes.sum() >= _LEAST_SAMPLES:
             misfit_px = max(misfit_px, _deviation(differences[on_slopes] / slopes[on_slopes]))
-    return np.asarray(difference / np.sqrt(noise**2 + (misfit_px * slope) ** 2), dtype=np.float32)
+    sigma = np.sqrt(noise**2 + (misfit_px * slope) ** 2)
+    return np.asarray(difference / sigma, dtype=np.float32), np.asarray(slope > EVIDENT * sigma)
 
 
 def _deviation(absolute: Raster) -> float:

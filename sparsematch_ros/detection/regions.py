@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, check_shape
 from sparsematch_ros.detection.bodies import LEAST_AREA_PX, THRESHOLD, Bodies, joined_labels
-from sparsematch_ros.detection.evidence import Evidence
+from sparsematch_ros.detection.evidence import EVIDENT, Evidence
 from sparsematch_ros.detection.radiance import Radiance, Raster
 from sparsematch_ros.detection.sources import Sources
 
-# Against ground a region has pixels this far from the background, its strongest twice as far [standard deviations], and
-# so many of them side by side [px^2].
-EVIDENT = 3.5
+# Against ground a region has so many evident pixels side by side [px^2]; its strongest is twice as far from the
+# background as what is evident.
 _LEAST_SPECK_PX = 9
 # The wings of the point spread: outside a body brightness falls to these shares of it within so many pixels.
 _WINGS = ((0.25, 2), (0.03, 4), (0.004, 6))
@@ -51,7 +50,8 @@ class Regions:
         labels: `(H, W)` int32, 1 + row of the region at each pixel, 0 for none.
         foreground: `(H, W)` bool, pixels that are not background, their edges where the point spread halves them.
         sky: `(H, W)` bool, pixels that are sky, or glow before it: certainly background.
-        evidence: `(H, W)` float32 of residual motion in standard deviations, or None where it was not measured.
+        evidence: `(H, W)` float32 of residual motion in standard deviations, NaN where a motion would not show, or None
+            where none was measured.
         contrast: `(H, W)` float32 how far each pixel stands out from the sky, or from the ground that is expected there
             [noise of the sky, or of the residual motion].
         boxes_xyxy_px: `(R, 4)` float64, first and last column and row.
@@ -147,18 +147,26 @@ def find_regions(
     areas = np.bincount(whole, areas)
     sky = ~foreground & ~surroundings
     shapes = _shapes(labels, foreground, len(rows))
-    deviations = None if evidence is None else evidence.deviations
-    contrast = np.where(surroundings, np.float32(0) if deviations is None else deviations, radiance.significance)
+    deviations = np.float32(0) if evidence is None else evidence.deviations
+    contrast = np.where(surroundings, deviations, radiance.significance)
     return Regions(
         labels,
         foreground & (labels > 0),
         sky,
-        deviations,
+        _shown_motion(evidence),
         contrast,
         *shapes,
         areas[rows].astype(np.float64),
         solid[rows],
     )
+
+
+def _shown_motion(evidence: Evidence | None) -> Raster | None:
+    """Keep the residual motion where there is some, and where there would be if something moved."""
+    if evidence is None:
+        return None
+    shown = evidence.visible | (evidence.deviations > EVIDENT)
+    return np.where(shown, evidence.deviations, np.float32(np.nan))
 
 
 def _moving_groups(radiance: Radiance, evidence: Evidence, sources: Sources) -> BoolArray:

@@ -28,7 +28,7 @@ _FOOT_PX, _EMBEDDED_SHARE = 2.5, 0.6
 # What is this much sharper than the sharper ones of the frame's sources is no image of the optics: a hot pixel.
 _MOST_SHARPNESS = 1.7
 # The frame's sources are smeared when the median of their second moments is this elongated; so many are asked.
-_LEAST_ELONGATION, _LEAST_MEASURED = 3.0, 8
+_LEAST_ELONGATION, _LEAST_MEASURED = 1.9, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,10 @@ def _peaks(response: Raster, least: float, smear_px: FloatArray) -> tuple[IntArr
     """Find local maxima `(S,)` x and y above a threshold, off the image's border."""
     side = 5 if not smear_px.any() else 7
     highest = cv2.dilate(response, np.ones((side, side), np.uint8))
-    peaks = (response >= highest) & (response > least)
+    # Of equal neighbours the first counts: it is higher than all that come before it in the order of reading.
+    earlier = np.ones((side, side), np.uint8)
+    earlier.ravel()[side * side // 2 :] = 0
+    peaks = (response >= highest) & (response > cv2.dilate(response, earlier)) & (response > least)
     peaks[[0, 1, -2, -1]] = False
     peaks[:, [0, 1, -2, -1]] = False
     y, x = np.nonzero(peaks)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import BoolArray, FloatArray, Frame, IntArray
+from sparsematch_ros.detection.evidence import EVIDENT
 from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.segmentation.batches import PromptBatches
 from sparsematch_ros.segmentation.masks import box_agreement, stability
@@ -143,6 +144,7 @@ def detection_agreement(masks: Tensor, embedding: Embedding, regions: Regions, b
     foreground = _on_cells(regions.foreground, embedding).to(masks.device)
     known = torch.maximum(foreground, _on_cells(regions.sky, embedding).to(masks.device))
     if regions.evidence is not None:
+        known = torch.maximum(known, _on_cells(regions.evidence < EVIDENT, embedding).to(masks.device))
         known = known.clamp(min=_GROUND_WEIGHT)
     wanted = foreground * _inside(boxes, embedding.cells)[:, None]
     filled = masks.float()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import FloatArray, Frame, IntArray, PromptReason, TrackPredictions
-from sparsematch_ros.detection.regions import EVIDENT, Regions
+from sparsematch_ros.detection.evidence import EVIDENT
+from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.candidates import Candidates, PromptBatch, PromptDecoder
 from sparsematch_ros.segmentation.crops import Region, plan_regions

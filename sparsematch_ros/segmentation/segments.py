@@ -11,12 +11,15 @@ from torch import Tensor
 
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, PromptReason, check_shape
 from sparsematch_ros.detection.bodies import THRESHOLD
-from sparsematch_ros.detection.regions import EVIDENT, Regions
+from sparsematch_ros.detection.evidence import EVIDENT
+from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.masks import border_contacts, grown, mask_geometry
 
 # Error of a mask's boundary [px], and the share of its size by which SAM's masks change between frames.
 _BOUNDARY_SIGMA_PX, _SIZE_SHARE = 0.06, 0.001
+# The motion of fewer pixels tells nothing of a mask's.
+_LEAST_SHOWN_PX = 20
 # A body's light reaches so far beyond its mask [px].
 _SKIRT_PX = 2
 
@@ -43,8 +46,8 @@ class Segments:
         stability: `(N,)` float64 in [0, 1]; 1 for point sources.
         reasons: `(N,)` int64 of `PromptReason`.
         fluxes: `(N,)` float64 summed brightness above the background [grey levels]; NaN for masks.
-        moving_shares: `(N,)` float64 in [0, 1]: share of its pixels that no layer of the background explains; NaN where
-            residual motion was not measured, and for point sources.
+        moving_shares: `(N,)` float64 in [0, 1]: of the pixels whose motion would show, the share that no layer of the
+            background explains; NaN where too few would, and for point sources.
         fixed_priors: `(N,)` float64 chance, before its motion is known, that it is fixed on the detector: a hot pixel
             or a ghost of the optics.
         faint: `(N,)` bool, point sources that are looked at only because an object is tracked there.
@@ -167,8 +170,11 @@ def _mask_table(rows: MaskRows, regions: Regions) -> tuple[Tensor, FloatArray, F
     boxes, centroids, areas = mask_geometry(rows.masks)
     shares = torch.full_like(areas, float("nan"))
     if regions.evidence is not None and len(rows.masks):
-        evident = torch.from_numpy(regions.evidence > EVIDENT).to(rows.masks.device)
-        shares = (rows.masks & evident).flatten(1).sum(dim=1) / areas.clamp(min=1)
+        evident, shown = (
+            (rows.masks & torch.from_numpy(each).to(rows.masks.device)).flatten(1).sum(dim=1)
+            for each in (regions.evidence > EVIDENT, np.isfinite(regions.evidence))
+        )
+        shares = torch.where(shown >= _LEAST_SHOWN_PX, evident / shown.clamp(min=1), shares)
     columns = (rows.scores, rows.stability, rows.reasons, shares, rows.owners)
     figures = torch.stack([areas, *(column.double() for column in columns)], dim=1)
     contacts = border_contacts(rows.masks)
@@ -227,8 +233,10 @@ def _fixed_priors(masks: Tensor, regions: Regions) -> FloatArray:
     labels = torch.from_numpy(regions.labels).to(masks.device).long()
     owner, y, x = masks.nonzero(as_tuple=True)
     held = torch.bincount(owner * count + labels[y, x], minlength=len(masks) * count).view(len(masks), count)
-    best = held[:, 1:].argmax(dim=1).cpu().numpy() if count > 1 and len(masks) else np.zeros(len(masks), np.int64)
-    solid = regions.solid[best] if count > 1 else np.zeros(len(masks), dtype=bool)
+    if count == 1 or len(masks) == 0:
+        return np.full(len(masks), _DOUBTFUL_FIXED)
+    most, best = (each.cpu().numpy() for each in held[:, 1:].max(dim=1))
+    solid = regions.solid[best] & (most > 0)
     return np.where(solid, _SOLID_FIXED, _DOUBTFUL_FIXED)
 
 

@@ -33,7 +33,7 @@ _MOVING_PRIOR = 0.5
 _MOST_LOG_RATIO = 4.0
 # Models that are less likely than this are no longer told apart.
 _LEAST_LOG_WEIGHT = -60.0
-_A0, _TURN_SHARE, _W2 = 1.0, 0.0, 0.0
+_A0, _TURN_SHARE, _W2 = 0.3, 0.03, 0.0
 # Motion of the image that is unknown [px].
 _UNKNOWN_PX = 20.0
 
@@ -152,7 +152,7 @@ class ModelBank:
                 wanders_px = np.minimum(_GHOST_WANDER_SHARE * sizes_px, _GHOST_WANDER_PX)
             _rest(states, covariances, models, layer, mobilities, wanders_px)
         models = np.flatnonzero(MOVING)
-        accelerations = np.hypot(_A0*acceleration_px_s2, _TURN_SHARE * sizes_px)
+        accelerations = np.hypot(_A0 * acceleration_px_s2, _TURN_SHARE * sizes_px)
         _move(states, covariances, models, background, accelerations, _W2 * sizes_px)
         return ModelBank(mixed.log_weights, states, covariances)
 
