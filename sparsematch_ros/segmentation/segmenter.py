@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from segment_anything.utils.amg import build_point_grid
 from torch import Tensor
 
 from sparsematch_ros.config import SegmentationConfig
-from sparsematch_ros.data import FloatArray, Frame, IntArray, PromptReason, TrackPredictions
+from sparsematch_ros.data import BoolArray, FloatArray, Frame, IntArray, PromptReason, TrackPredictions
 from sparsematch_ros.detection.evidence import EVIDENT
 from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.detection.sources import Sources
@@ -30,6 +31,8 @@ _PART_SHARE = 0.8
 _EXPLAINED_SHARE, _OUTLINE_SCORE = 0.3, 0.6
 # A mask over the ground with a smaller share of residual motion is ground.
 _EVIDENT_SHARE = 0.15
+# A place rests by the pixels of a square of this side [px], where at least this share of them would show a motion.
+_RESTING_SIDE_PX, _RESTING_SHOWN = 5, 0.2
 # Masks are compared at no more than this many pixels a side.
 _COMPARED_PX = 1024
 
@@ -175,7 +178,7 @@ def _refined(found: MaskRows, regions: Regions, proposal: Proposal) -> MaskRows:
 
     SAM's masks come at a quarter of its input's resolution, several pixels of the image; against the sky brightness
     marks the edge to a pixel, and what is as dark as the sky does not show. What was detected of the region that a
-    prompt stands for belongs to its mask.
+    prompt stands for belongs to its mask; what visibly rests does not.
     """
     if len(found.masks) == 0:
         return found
@@ -183,7 +186,19 @@ def _refined(found: MaskRows, regions: Regions, proposal: Proposal) -> MaskRows:
     lit, sky = (torch.from_numpy(each).to(device) for each in (regions.foreground, regions.sky))
     sharp = torch.where(lit & _near_sky(sky), grown(found.masks), found.masks & ~sky)
     own = _outlines_of_prompts(regions, proposal, device)[found.prompts] & (found.prompts >= 0)[:, None, None]
-    return replace(found, masks=sharp | (own & lit))
+    return replace(found, masks=(sharp & ~torch.from_numpy(_resting(regions)).to(device)) | (own & lit))
+
+
+def _resting(regions: Regions) -> BoolArray:
+    """Mark `(H, W)` where most of the pixels whose motion would show, and enough of them, rest in a layer."""
+    if regions.evidence is None:
+        return np.zeros_like(regions.foreground)
+    side = (_RESTING_SIDE_PX, _RESTING_SIDE_PX)
+    calm, shown = (
+        cv2.boxFilter(each.astype(np.float32), -1, side)
+        for each in (regions.evidence < EVIDENT, np.isfinite(regions.evidence))
+    )
+    return np.asarray((calm > 0.5 * shown) & (shown > _RESTING_SHOWN))
 
 
 def _evident(found: MaskRows, regions: Regions) -> MaskRows:
