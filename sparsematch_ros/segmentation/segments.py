@@ -16,8 +16,9 @@ from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.masks import border_contacts, grown, mask_geometry
 
-# Error of a mask's boundary [px], and the share of its size by which SAM's masks change between frames.
-_BOUNDARY_SIGMA_PX, _SIZE_SHARE = 0.06, 0.001
+# Error of a mask's boundary [px], and the shares of its size by which masks change between frames: against the sky, and
+# where no sky marks the edge.
+_BOUNDARY_SIGMA_PX, _SIZE_SHARE, _VAGUE_SHARE = 0.06, 0.001, 0.03
 # The motion of fewer pixels tells nothing of a mask's.
 _LEAST_SHOWN_PX = 20
 # A body's light reaches so far beyond its mask [px].
@@ -144,7 +145,7 @@ def assemble(rows: MaskRows, sources: Sources, regions: Regions, least_snr: floa
     masks, table, contacts = _mask_table(rows, regions)
     joined = np.concatenate([table[:, :11], _point_table(sources)])
     centroids = _contrast_centroids(masks, regions, table[:, 4:6])
-    covariances, mobilities = _mask_errors(table, contacts, masks.shape[1:])
+    covariances, mobilities = _mask_errors(table, contacts, _sharp_shares(masks, regions), masks.shape[1:])
     round_errors = sources.sigmas_px[:, None, None] ** 2 * np.eye(2)
     segments = Segments(
         masks=masks,
@@ -201,7 +202,16 @@ def _contrast_centroids(masks: Tensor, regions: Regions, plain: FloatArray) -> F
     return np.where(total.cpu().numpy()[:, None] > 0, measured, plain)
 
 
-def _mask_errors(table: FloatArray, contacts: FloatArray, size: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+def _sharp_shares(masks: Tensor, regions: Regions) -> FloatArray:
+    """Compute the share `(M,)` of what surrounds each mask that is sky: there brightness marks the edge."""
+    ring = grown(masks) & ~masks
+    sky = ring & torch.from_numpy(regions.sky).to(masks.device)
+    return np.asarray((sky.flatten(1).sum(dim=1) / ring.flatten(1).sum(dim=1).clamp(min=1)).cpu().numpy())
+
+
+def _mask_errors(
+    table: FloatArray, contacts: FloatArray, sharp: FloatArray, size: tuple[int, ...]
+) -> tuple[FloatArray, FloatArray]:
     """Compute covariances and mobilities `(M, 2, 2)` of the masks' centroids.
 
     A body that moves by d pushes the area l (d n) over a border that it meets along a length l, n being the normal to
@@ -212,12 +222,14 @@ def _mask_errors(table: FloatArray, contacts: FloatArray, size: tuple[int, ...])
         table: rows of `_mask_table`.
         contacts: `(M, 4, 2)` length of the contact with the left, right, top and bottom border, and the place of its
             middle along it [px].
+        sharp: `(M,)` share of their edges that lie against the sky.
         size: height and width of the image [px].
 
     """
     height, width = size[-2:]
     centroids, areas = table[:, 4:6], table[:, 6]
-    sigma = np.hypot(_BOUNDARY_SIGMA_PX, _SIZE_SHARE * np.sqrt(areas))
+    sides = np.sqrt(areas)
+    sigma = np.hypot(_BOUNDARY_SIGMA_PX, np.hypot(_SIZE_SHARE, _VAGUE_SHARE * (1 - sharp)) * sides)
     mobilities = np.broadcast_to(np.eye(2), (len(table), 2, 2)).copy()
     edges = ((0, -0.5, -1.0), (0, width - 0.5, 1.0), (1, -0.5, -1.0), (1, height - 0.5, 1.0))
     for side, (axis, edge, outward) in enumerate(edges):
