@@ -26,7 +26,7 @@ from sparsematch_ros.matching.association import Association, associate, place_e
 from sparsematch_ros.matching.pairs import pair_matches
 from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.tracking.existence import BIRTH_LOG_ODDS, MOST_LOG_ODDS, Clutter
-from sparsematch_ros.tracking.fragments import are_fragments
+from sparsematch_ros.tracking.fragments import find_fragments
 from sparsematch_ros.tracking.models import LAYERS, MOVING, ModelBank
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
@@ -189,14 +189,15 @@ class Tracker:
         moving = self._moving(table, background)
         seen = table.segment_rows >= 0
         needed = self._clutter.confirmation_log_odds(background.dt_s, config.false_confirmations_per_hour)
-        proven = seen & ~are_fragments(table) & (table.log_odds >= needed[table.point_source.astype(np.int64)])
+        fragments, absorbed = find_fragments(table)
+        proven = seen & ~fragments & (table.log_odds >= needed[table.point_source.astype(np.int64)])
         confirmed = (table.stages != ObjectState.TENTATIVE) | proven
         stages = np.where(confirmed, int(ObjectState.CONFIRMED), int(ObjectState.TENTATIVE))
         stages = np.where(confirmed & ~seen, int(ObjectState.COASTING), stages)
         unseen_s = (frame.stamp_ns - table.last_seen_ns) / NANOSECONDS
         patience_s = max(config.max_coast_s, _LEAST_COASTED * background.dt_s) * np.where(hidden, _HIDDEN_PATIENCE, 1.0)
         gone = np.where(confirmed, unseen_s > patience_s, table.log_odds < _HOPELESS)
-        gone |= background.gap
+        gone |= background.gap | absorbed
         centroids = table.bank.mean()[0][:, :2]
         outside = ((centroids < 0) | (centroids > np.array(frame.size)[::-1] - 1)).any(axis=1)
         stages = np.where(gone | (outside & ~seen), int(ObjectState.LOST), stages)
