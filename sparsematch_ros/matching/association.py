@@ -17,8 +17,9 @@ from sparsematch_ros.segmentation.segments import Segments
 # Chance that an object in view is detected, and that one is that others hide.
 DETECTION, HIDDEN_DETECTION = 0.9, 0.1
 # Areas and fluxes of the same object differ by this much from frame to frame (standard deviation of the log); one mask
-# in twenty is broken, and hardly any point. Of clutter they fall off from the least ones by this power.
-_SIZE_SIGMA, _BROKEN, _BROKEN_POINT = 0.25, 0.05, 1e-4
+# in twenty is broken, and hardly any point, nor a mask where parts of a larger object show. Of clutter they fall off
+# from the least ones by this power.
+_SIZE_SIGMA, _BROKEN, _BROKEN_POINT, _BROKEN_COVERED = 0.25, 0.05, 1e-4, 1e-3
 _AREA_POWER, _FLUX_POWER = 1.0, 2.0
 # Standard deviation of a centroid for a change of its mask's size, both in pixels.
 _SHAPE_SHARE = 0.5
@@ -42,6 +43,7 @@ class Association:
         chances: `(T,)` chance that the assigned segment is the object's own and not clutter beside a missed one.
         fragments: `(N,)` bool segments that are parts of a known object, or several objects in one.
         hidden: `(T,)` bool objects that were not seen because another is where they are predicted.
+        covered: `(T,)` bool objects that are predicted where a larger one is.
 
     """
 
@@ -50,6 +52,7 @@ class Association:
     chances: FloatArray
     fragments: BoolArray
     hidden: BoolArray
+    covered: BoolArray
 
 
 def associate(
@@ -78,10 +81,12 @@ def associate(
     merged = held & beside & (segments.areas_px > _MERGED_RATIO * predictions.areas_px[:, None])
     chance = np.where((held & beside).any(axis=1), HIDDEN_DETECTION, DETECTION)
     missed = np.log(1 - chance)
-    densities = np.logaddexp(np.log(1 - _BROKEN) + log_densities, np.log(_BROKEN) + _log_inside(predictions, segments))
+    covered = _covered(predictions)
+    broken = np.where(covered, _BROKEN_COVERED, _BROKEN)[:, None]
+    densities = np.logaddexp(np.log(1 - broken) + log_densities, np.log(broken) + _log_inside(predictions, segments))
     densities[~np.isfinite(log_densities)] = -np.inf
     ratios = densities + np.log(chance)[:, None] - log_clutter
-    ratios += _area_ratio(predictions, segments) + _flux_ratio(fluxes, segments) + _cosine_ratio(cosines)
+    ratios += _area_ratio(predictions, segments, broken) + _flux_ratio(fluxes, segments) + _cosine_ratio(cosines)
     gain = np.where(merged, -np.inf, ratios - missed[:, None])
     rows, columns = linear_sum_assignment(-np.clip(gain, 0.0, None))
     good = gain[rows, columns] > 0
@@ -92,7 +97,8 @@ def associate(
     evidence[rows[good]] = ratios[rows[good], columns[good]]
     chances = np.zeros(len(predictions))
     chances[rows[good]] = expit(gain[rows[good], columns[good]])
-    return Association(assigned, evidence, chances, _fragments(predictions, segments, assigned, held), hidden)
+    fragments = _fragments(predictions, segments, assigned, held)
+    return Association(assigned, evidence, chances, fragments, hidden, covered)
 
 
 def place_errors(predictions: TrackPredictions, segments: Segments) -> FloatArray:
@@ -117,6 +123,14 @@ def _log_inside(predictions: TrackPredictions, segments: Segments) -> FloatArray
     return np.where(held, -np.log(np.maximum(predictions.boxes_xywh_px[:, 2:].prod(axis=1), 1.0))[:, None], -np.inf)
 
 
+def _covered(predictions: TrackPredictions) -> BoolArray:
+    """Test which objects `(T,)` are predicted where a larger one is: what shows there may be a part of that one."""
+    boxes, places = predictions.boxes_xywh_px, predictions.states[:, None, :2]
+    within = ((places >= boxes[:, :2]) & (places <= boxes[:, :2] + boxes[:, 2:])).all(axis=2)
+    larger = predictions.areas_px[None] > _MERGED_RATIO * predictions.areas_px[:, None]
+    return np.asarray((within & larger & predictions.believed & predictions.resolved).any(axis=1))
+
+
 def _notable(predictions: TrackPredictions) -> BoolArray:
     """Test which objects (column) are large enough, and believed in, to matter to which others (row): `(T, T)`."""
     areas = predictions.areas_px
@@ -136,15 +150,18 @@ def _fragments(predictions: TrackPredictions, segments: Segments, assigned: IntA
     return np.asarray(part | several)
 
 
-def _area_ratio(predictions: TrackPredictions, segments: Segments) -> FloatArray:
-    """Compute log p(area | same) / p(area | clutter), `(T, N)`; 0 between point sources, which have none."""
+def _area_ratio(predictions: TrackPredictions, segments: Segments, broken: FloatArray) -> FloatArray:
+    """Compute log p(area | same) / p(area | clutter), `(T, N)`; 0 between point sources, which have none.
+
+    Of the masks of a resolved object the share `(T, 1)` is broken.
+    """
     areas = np.maximum(predictions.areas_px, 1.0)[:, None], np.maximum(segments.areas_px, 1.0)[None]
     size = segments.masks.shape[1:]
     cut = touches_border(predictions.boxes_xywh_px, size)[:, None] | touches_border(segments.boxes_xywh_px, size)
     # The area of a few pixels is known to the pixels of its outline; what the border cuts may have any.
     sigma = np.sqrt(_SIZE_SIGMA**2 + 4 / areas[0] + 4 / areas[1] + cut)
     # A point source does not become a body from one frame to the next.
-    broken = np.where(predictions.resolved, _BROKEN, _BROKEN_POINT)[:, None]
+    broken = np.where(predictions.resolved[:, None], broken, _BROKEN_POINT)
     excess = np.log(np.maximum(areas[1] / LEAST_AREA_PX, 1.0))
     ratio = _size_ratio(np.log(areas[1] / areas[0]), sigma, broken, excess, _AREA_POWER)
     points = ~predictions.resolved[:, None] & (np.arange(len(segments)) >= segments.mask_count)

@@ -11,8 +11,8 @@ from sparsematch_ros.tracking.models import MOVING
 from sparsematch_ros.tracking.table import TrackTable
 
 # A part is within this share of the whole's longer side from it.
-_GAP_SHARE = 0.5
-# It is a part for good where this share of its box lies in that of the whole, and where both velocities are known to this
+_GAP_SHARE = 0.25
+# It is a part for good where this share of its box lies in that of the whole, and both velocities are known to this
 # share of the speed.
 _INSIDE_SHARE, _KNOWN_SHARE = 0.7, 0.2
 # A body turns this fast at most, which moves its ends [rad/s].

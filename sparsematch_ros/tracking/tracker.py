@@ -167,11 +167,14 @@ class Tracker:
         errors = place_errors(predictions, segments)[seen, rows]
         bank = self._predicted.updated(seen, segments.centroids_px[rows], errors, extra, found.chances[seen])
         columns = {name: getattr(table, name).copy() for name in _REPLACED}
-        columns["areas_px"][seen], columns["fluxes"][seen] = segments.areas_px[rows], segments.fluxes[rows]
+        # Where a larger object is, what is taken for this one may slide over to it: there its size stays what it was.
+        clear = ~found.covered[seen]
+        columns["areas_px"][seen[clear]] = segments.areas_px[rows[clear]]
+        columns["fluxes"][seen] = segments.fluxes[rows]
         columns["mobilities"][seen], columns["last_seen_ns"][seen] = segments.mobilities[rows], stamp_ns
         columns["offsets_px"][seen] += _SMOOTHING * (segments.offsets_px[rows] - columns["offsets_px"][seen])
         boxes, point_source = predictions.boxes_xywh_px.copy(), table.point_source.copy()
-        boxes[seen], point_source[seen] = segments.boxes_xywh_px[rows], rows >= segments.mask_count
+        boxes[seen[clear]], point_source[seen] = segments.boxes_xywh_px[rows[clear]], rows >= segments.mask_count
         table = table.with_columns(
             **columns,
             bank=bank,
