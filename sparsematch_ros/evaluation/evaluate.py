@@ -11,12 +11,13 @@ from rich.table import Table
 from sparsematch_ros.config import Config
 from sparsematch_ros.data import NANOSECONDS
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.evaluation.matching import match_frames
+from sparsematch_ros.evaluation.matching import FrameMatches, match_frames
 from sparsematch_ros.evaluation.pictures import draw_pictures
+from sparsematch_ros.evaluation.requests import false_requests, requested_targets
 from sparsematch_ros.evaluation.scores import (
     Scores,
+    confirmation_scores,
     detection_scores,
-    frames_to_confirm,
     identity_scores,
     j_mean,
     velocity_scores,
@@ -25,6 +26,7 @@ from sparsematch_ros.evaluation.sightings import Frames, load_reported, load_tru
 from sparsematch_ros.media.figures import rounded, write_json
 from sparsematch_ros.media.folder_source import FolderSource
 from sparsematch_ros.media.outputs import Summary
+from sparsematch_ros.media.records import read_records
 from sparsematch_ros.media.run import Perception, run_source
 
 FROM_RUN = ("seconds_per_frame", "prompts_per_frame", "frames", "refused_frames")
@@ -75,9 +77,11 @@ def evaluate_source(
     steps_s = np.diff(list(times_s.values()))
     reported = load_reported(out / "objects.jsonl")
     scores = score(truth, reported, list(times_s), float(np.median(steps_s)) if len(steps_s) else None)
+    matches = match_frames(truth, reported, times_s)
+    scores["false_requests"] = _false_requests(source, matches, out, limit)
     metrics = _finish(scores, summary)
     write_json(out / "metrics.json", metrics)
-    draw_pictures(out, source, match_frames(truth, reported, times_s), times_s)
+    draw_pictures(out, source, matches, times_s)
     return metrics
 
 
@@ -97,7 +101,7 @@ def score(truth: Frames, reported: Frames, frames: list[int], interval_s: float 
         **detection_scores(matches),
         **identity_scores(matches),
         **velocity_scores(matches, interval_s),
-        "frames_to_confirm": frames_to_confirm(matches),
+        **confirmation_scores(matches),
     }
 
 
@@ -111,6 +115,15 @@ def print_scores(name: str, scores: Scores) -> None:
     Console().print(table)
     overlap = scores["j_mean"]
     print(f"j_mean {'unknown: no masks' if overlap is None else format(overlap, '.4f')}")
+
+
+def _false_requests(source: FolderSource, matches: list[FrameMatches], out: Path, limit: int | None) -> int | None:
+    """Count the requests for false identities; None without intrinsics, because then no request can be sent."""
+    if source.camera is None:
+        return None
+    stamps_ns = {entry.index: entry.stamp_ns for entry in source.entries[:limit]}
+    size_wh_px = (source.camera.width, source.camera.height)
+    return false_requests(requested_targets(read_records(out / "objects.jsonl"), stamps_ns, size_wh_px), matches)
 
 
 def _finish(scores: Scores, summary: Summary) -> Scores:

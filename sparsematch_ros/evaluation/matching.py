@@ -79,6 +79,20 @@ def similarities(visible: list[Sighting], reported: list[Sighting]) -> FloatArra
     return similarity
 
 
+def overlaps(visible: list[Sighting], reported: list[Sighting]) -> FloatArray:
+    """Compute the similarity `(T, R)` of each pair in [0, 1], without the thresholds of `similarities`.
+
+    It is the IoU of the masks, and 1 - d / 4 px (0 from d = 4 px on) where the true object has under 10 px across, with
+    d the distance of the centroids.
+    """
+    result = iou_matrix(visible, reported)
+    for row, item in enumerate(visible):
+        if max(item.bbox_xywh_px[2:]) < SMALL_PX:
+            distances = [float(np.hypot(*(item.centroid_px - other.centroid_px))) for other in reported]
+            result[row] = np.maximum(1 - np.array(distances) / (2 * MAX_DISTANCE_PX), 0.0)
+    return result
+
+
 def iou_matrix(first: list[Sighting], second: list[Sighting]) -> FloatArray:
     """Give the IoU of masks of each pair `(A, B)`; 0 where one has none."""
     result = np.zeros((len(first), len(second)))

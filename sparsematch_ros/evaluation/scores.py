@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from trackeval.metrics import CLEAR, HOTA, Identity
 
 from sparsematch_ros.data import FloatArray
-from sparsematch_ros.evaluation.matching import FrameMatches, rle_iou
+from sparsematch_ros.evaluation.matching import FrameMatches, overlaps, rle_iou
 from sparsematch_ros.evaluation.sightings import Frames, Sighting
 
 Score = float | int | None
@@ -21,30 +21,41 @@ NEES_95 = float(chi2.ppf(0.95, df=2))
 
 
 def detection_scores(matches: list[FrameMatches]) -> Scores:
-    """Give `precision`, `recall` and `false_confirmed`."""
+    """Compute `precision`, `recall` and `false_confirmed`, the number of identities that never match a true object."""
     hits = sum(len(frame.hits) for frame in matches)
     false = sum(len(frame.false) for frame in matches)
     missed = sum(len(frame.missed) for frame in matches)
-    matched = {item.id for frame in matches for _, item in frame.pairs}
-    reported = matched | {item.id for frame in matches for item in frame.false}
     return {
         "precision": _ratio(hits, hits + false),
         "recall": _ratio(hits, hits + missed),
-        "false_confirmed": len(reported - matched),
+        "false_confirmed": len(false_identities(matches)),
     }
 
 
-def identity_scores(matches: list[FrameMatches]) -> Scores:
-    """Give `hota`, `idf1` and `id_switches` by trackeval, from the matching of `match_frames`.
+def false_identities(matches: list[FrameMatches]) -> set[str]:
+    """List the reported identities that match no true object in any frame."""
+    matched = {item.id for frame in matches for _, item in frame.pairs}
+    return {item.id for frame in matches for item in frame.false} - matched
 
-    A pair's similarity is 1 where it was matched and 0 elsewhere, so that every figure rests on the same pairs; HOTA is
-    then the same at all its thresholds.
+
+def identity_scores(matches: list[FrameMatches]) -> Scores:
+    """Compute `hota`, `idf1` and `id_switches` with TrackEval.
+
+    HOTA rests on the overlaps themselves (`overlaps`): TrackEval matches the objects of each frame anew, and averages
+    sqrt(DetA * AssA) over the 19 thresholds 0.05, 0.10 ... 0.95 of the similarity. IDF1 and the switches rest on the
+    pairs of `match_frames`, whose similarity is 1, that of all others 0.
+
+    References:
+        J. Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking", IJCV 129 (2021), 548-578;
+        `trackeval/metrics/hota.py` in https://github.com/JonathonLuiten/TrackEval.
+
     """
     data = _trackeval_data(matches)
     if not data["num_gt_dets"]:
         return {"hota": None, "idf1": None, "id_switches": None}
+    by_overlap = {**data, "similarity_scores": [overlaps(*_compared(frame)) for frame in matches]}
     return {
-        "hota": float(np.mean(HOTA().eval_sequence(data)["HOTA"])),
+        "hota": float(np.mean(HOTA().eval_sequence(by_overlap)["HOTA"])),
         "idf1": float(Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"]),
         "id_switches": int(CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)["IDSW"]),
     }
@@ -77,16 +88,28 @@ def velocity_scores(matches: list[FrameMatches], interval_s: float | None) -> Sc
     }
 
 
-def frames_to_confirm(matches: list[FrameMatches]) -> Score:
-    """Give the median, over the true objects that were found, of frames from coming into view to the first match."""
+def confirmation_scores(matches: list[FrameMatches]) -> Scores:
+    """Compute `frames_to_confirm`, `never_found` and `true_objects`, over the true objects that count.
+
+    `frames_to_confirm` is the median of the frames from coming into view to the first match; an object that is never
+    matched counts with the number of frames in which it was in view. `never_found` is the number of these objects.
+    """
+    frames_in_view: dict[str, int] = {}
     seen: dict[str, int] = {}
     waits: dict[str, int] = {}
     for number, frame in enumerate(matches):
         for item in frame.visible:
             seen.setdefault(item.id, number)
+            frames_in_view[item.id] = frames_in_view.get(item.id, 0) + 1
         for true, _ in frame.pairs:
             waits.setdefault(true.id, number - seen[true.id])
-    return float(np.median(list(waits.values()))) if waits else None
+    objects = {item.id for frame in matches for item in frame.counted}
+    delays = [waits.get(identity, frames_in_view[identity]) for identity in objects]
+    return {
+        "frames_to_confirm": float(np.median(delays)) if delays else None,
+        "never_found": len(objects - set(waits)),
+        "true_objects": len(objects),
+    }
 
 
 def j_mean(truth: Frames, reported: Frames, frames: Iterable[int]) -> Score:
@@ -113,8 +136,7 @@ def _trackeval_data(matches: list[FrameMatches]) -> dict[str, object]:
     own_rows: dict[str, int] = {}
     true_ids, own_ids, similarity = [], [], []
     for frame in matches:
-        own = [*(item for _, item in frame.hits), *frame.false]
-        true = [*(item for item, _ in frame.hits), *frame.missed]
+        true, own = _compared(frame)
         true_ids.append(np.array([true_rows.setdefault(item.id, len(true_rows)) for item in true], dtype=int))
         own_ids.append(np.array([own_rows.setdefault(item.id, len(own_rows)) for item in own], dtype=int))
         # Both lists begin with the pairs, in the same order.
@@ -131,6 +153,12 @@ def _trackeval_data(matches: list[FrameMatches]) -> dict[str, object]:
         "tracker_ids": own_ids,
         "similarity_scores": similarity,
     }
+
+
+def _compared(frame: FrameMatches) -> tuple[list[Sighting], list[Sighting]]:
+    """List the true objects that count and the reported ones, without those that match one that does not count."""
+    hits = frame.hits
+    return [*(true for true, _ in hits), *frame.missed], [*(item for _, item in hits), *frame.false]
 
 
 def squared_distance(error: FloatArray, covariance: FloatArray | None) -> float | None:

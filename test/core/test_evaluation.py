@@ -13,9 +13,10 @@ import pytest
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.evaluate import open_evaluation, score
 from sparsematch_ros.evaluation.matching import match_frames
+from sparsematch_ros.evaluation.requests import false_requests, requested_targets
 from sparsematch_ros.evaluation.scores import (
+    confirmation_scores,
     detection_scores,
-    frames_to_confirm,
     identity_scores,
     j_mean,
     velocity_scores,
@@ -112,17 +113,48 @@ class TestScores:
         matches = match_frames(steady("1", range(10)), {}, range(10))
         assert detection_scores(matches) == {"precision": None, "recall": 0.0, "false_confirmed": 0}
         assert identity_scores(matches) == {"hota": 0.0, "idf1": 0.0, "id_switches": 0}
-        assert frames_to_confirm(matches) is None
+        # The object was in view in all 10 frames.
+        assert confirmation_scores(matches) == {"frames_to_confirm": 10, "never_found": 1, "true_objects": 1}
 
     def test_no_truth_at_all(self):
         matches = match_frames({}, steady("a", range(3)), range(3))
         assert detection_scores(matches) == {"precision": 0.0, "recall": None, "false_confirmed": 1}
         assert identity_scores(matches) == {"hota": None, "idf1": None, "id_switches": None}
 
-    def test_frames_to_confirm_is_the_median_of_those_found(self):
-        truth = joined(steady("1", range(10)), steady("2", range(2, 10), x=50), steady("3", range(10), y=35))
+    def test_frames_to_confirm_counts_what_was_never_found(self):
+        # 1 is found 4 frames after it came into view, 2 after 7, 3 never in its 10 frames, nor 4 in its 5; 5 shows for
+        # 3 frames and so never counts.
+        truth = joined(
+            *(steady("1", range(10)), steady("2", range(2, 10), x=50), steady("3", range(10), y=35)),
+            *(steady("4", range(5), x=50, y=35), steady("5", range(6, 9), x=30, y=35)),
+        )
         reported = joined(steady("a", range(4, 10)), steady("b", range(9, 10), x=50))
-        assert frames_to_confirm(match_frames(truth, reported, range(10))) == (4 + 7) / 2
+        scores = confirmation_scores(match_frames(truth, reported, range(10)))
+        assert scores == {"frames_to_confirm": (5 + 7) / 2, "never_found": 2, "true_objects": 4}
+
+    def test_hota_is_the_mean_over_the_thresholds_of_the_overlap(self):
+        # Squares of 20 px shifted by 5 px overlap by 15 / 25 = 0.6, which reaches the 12 thresholds 0.05 ... 0.60.
+        truth = steady("1", range(10))
+        scores = identity_scores(match_frames(truth, steady("a", range(3, 10), x=15), range(10)))
+        assert scores["hota"] == pytest.approx(12 / 19) and scores["idf1"] == 1.0
+        # Shifted by 10 px, 1 / 3 is no match for IDF1, but reaches the 6 thresholds up to 0.30.
+        scores = identity_scores(match_frames(truth, steady("a", range(3, 10), x=20), range(10)))
+        assert scores["hota"] == pytest.approx(6 / 19) and scores["idf1"] == 0.0
+
+    def test_hota_of_a_point_falls_by_a_quarter_a_pixel(self):
+        # 1 - d / 4 px: 0.625 at 1.5 px, 12 thresholds; 0.375 at 2.5 px, 7; nothing from 4 px on.
+        truth = steady("1", range(10), side=4, masked=False)
+        for shift, reached in ((0, 19), (1.5, 12), (2.5, 7), (4, 0)):
+            reported = steady("a", range(3, 10), x=10 + shift, side=4, masked=False)
+            assert identity_scores(match_frames(truth, reported, range(10)))["hota"] == pytest.approx(reached / 19)
+
+    def test_hota_of_a_miss_a_false_report_and_a_poor_overlap(self):
+        # 8 frames count. a overlaps by 0.6 in the first 6 of them and is gone in the last 2; a ghost shows in 2 frames.
+        # Up to 0.60: DetA = 6 / (6 + 2 + 2), AssA = 6 / (6 + 2), HOTA = sqrt(0.6 * 0.75); above it nothing.
+        truth = steady("1", range(11))
+        reported = joined(steady("a", range(3, 9), x=15), steady("ghost", range(4, 6), x=50, y=35))
+        hota = identity_scores(match_frames(truth, reported, range(11)))["hota"]
+        assert hota == pytest.approx(12 / 19 * np.sqrt(0.6 * 0.75))
 
     def test_velocity_errors(self):
         # Errors 3 px/s on a true 30 px/s, 1 px/s on a true 2 px/s whose floor is 1 px / 0.1 s = 10 px/s.
@@ -162,6 +194,52 @@ class TestScores:
     def test_unknown_velocities_are_left_out(self):
         scores = velocity_scores(match_frames(steady("1", range(5)), steady("a", range(5)), range(5)), 0.1)
         assert set(scores.values()) == {None}
+
+
+TRUE_ID, FALSE_ID = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
+
+
+def record(frame: int, identity: str, state: str = "confirmed", **more) -> dict:
+    """Make a line of `objects.jsonl`: an object that rests 0.1 rad right of the boresight."""
+    known = {"bearing": [np.sin(0.1), 0.0, np.cos(0.1)], "bearing_rate_rad_s": [0.0, 0.0, 0.0], "confidence": 0.99}
+    pixels = {"bbox_xywh_px": [10, 10, 20, 20], "centroid_px": [19.5, 19.5], "velocity_px_s": [1.0, 0.0]}
+    apart = {"apparent_velocity_px_s": [1.0, 0.0], "moving": True}
+    return {"frame": frame, "id": identity, "state": state, **known, **pixels, **apart, **more}
+
+
+STAMPS_NS = {frame: 200_000_000 * (frame + 1) for frame in range(8)}
+
+
+class TestFalseRequests:
+    def test_requests_for_an_identity_that_matches_nothing(self):
+        # Requests for the true object in frames 0 to 2, for the false one, which is alone from 4 on, in 4 to 7 but 6:
+        # there it coasts.
+        records = [record(frame, TRUE_ID) for frame in range(3)]
+        records += [record(frame, FALSE_ID, "coasting" if frame == 6 else "confirmed") for frame in range(4, 8)]
+        targets = requested_targets(records, STAMPS_NS)
+        assert targets == {**dict.fromkeys((0, 1, 2), TRUE_ID), **dict.fromkeys((4, 5, 7), FALSE_ID)}
+        truth = steady("1", range(8))
+        reported = joined(steady(TRUE_ID, range(3)), steady(FALSE_ID, range(4, 8), x=50, y=35))
+        assert false_requests(targets, match_frames(truth, reported, range(8))) == 3
+        # An identity that matches in one frame is not false; without truth both are.
+        once = joined(reported, steady(FALSE_ID, range(3, 4)))
+        assert false_requests(targets, match_frames(truth, once, range(8))) == 0
+        assert false_requests(targets, match_frames({}, reported, range(8))) == 6
+
+    def test_what_the_attitude_node_would_not_request(self):
+        quiet = {
+            "tentative": {"state": "tentative"},
+            "at rest": {"moving": False},
+            "unsure": {"confidence": 0.7},
+            "confidence unknown": {"confidence": None},
+            "no intrinsics": {"bearing": None, "bearing_rate_rad_s": None},
+            # The dead band is 0.05 deg, and 95% of 2 deg/s may go into following.
+            "on the boresight": {"bearing": [0.0, 0.0, 1.0]},
+            "too fast": {"bearing_rate_rad_s": [0.0, np.radians(2.0), 0.0]},
+        }
+        for why, values in quiet.items():
+            assert requested_targets([record(0, FALSE_ID, **values)], STAMPS_NS) == {}, why
+        assert requested_targets([record(0, FALSE_ID)], STAMPS_NS) == {0: FALSE_ID}
 
 
 class TestJMean:
@@ -213,7 +291,12 @@ class TestFolders:
         assert source.length == 6 and sorted(truth) == list(range(6))
         reported = group(sighting(frame, "a", 10 + frame, 10) for frame in range(3, 6))
         scores = score(truth, reported, list(range(6)), None)
-        assert scores["j_mean"] == pytest.approx(3 / 5) and scores["recall"] == 1 and scores["frames_to_confirm"] == 3
+        assert (
+            scores["j_mean"] == pytest.approx(3 / 5)
+            and scores["recall"] == 1
+            and scores["frames_to_confirm"] == 3
+            and scores["never_found"] == 0
+        )
         assert scores["velocity_rmse_px_s"] is None and scores["nees_in_95"] is None
 
     def test_truth_lines_take_their_pixels_from_16_bit_masks(self, tmp_path):
