@@ -18,7 +18,7 @@ class SensorSpec(Checked):
 
     Attributes:
         exposure_s: integration time; truth and stamps are those of its middle.
-        smear: whether the camera's turning within the exposure is drawn; the objects' own motion never is.
+        smear: whether the camera's turning and the objects' own motion within the exposure are drawn.
         flicker: standard deviation of a random gain, new in every frame, as its natural logarithm.
         mono: whether the three channels are one and the same, as of a sensor without colours.
         psf_sigma_px: width of the point-spread function's Gaussian core.
@@ -36,7 +36,7 @@ class SensorSpec(Checked):
     """
 
     exposure_s: float = within(above=0.0, maximum=100.0, default=0.02)
-    smear: bool = False
+    smear: bool = True
     flicker: float = within(minimum=0.0, maximum=2.0, default=0.0)
     mono: bool = False
     psf_sigma_px: float = within(minimum=0.2, maximum=10.0, default=0.8)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.data import FloatArray
-from sparsematch_ros.simulation.pixels import Disc, PixelBox, weighted_centre
+from sparsematch_ros.simulation.pixels import Disc, Layer, PixelBox, weighted_centre
 
 # An object owns the pixels of which it fills at least half.
 OWNED = 0.5
@@ -30,40 +30,39 @@ class Canvas:
         self.labels: NDArray[np.uint16] = np.zeros((height, width), dtype=np.uint16)
         self.centroids_px: dict[int, FloatArray] = {}
         self._free: NDArray[np.float32] = np.ones((height, width), dtype=np.float32)
+        self._free_sharp: NDArray[np.float32] = np.ones((height, width), dtype=np.float32)
 
-    def add(
-        self, number: int, box: PixelBox, coverage: FloatArray, light_e: FloatArray, disc: Disc | None = None
-    ) -> None:
+    def add(self, number: int, sharp: Layer, shown: Layer, disc: Disc | None = None) -> None:
         """Draw an object over what nearer ones leave free.
 
         Args:
             number: of the object, from 1.
-            box: the pixels that the arrays are about.
-            coverage: `(h, w)` share of each pixel that the object fills.
-            light_e: `(h, w, 3)` its electrons, coverage already in them.
+            sharp: the object at the exposure's middle, for labels and centroids.
+            shown: the same as the exposure smears it, for the light.
             disc: the disc of a point object, whose centre is known better than from the pixels.
 
         """
+        self.light_e[shown.box.slices] += shown.light_e * self._free[shown.box.slices][..., None]
+        self._free[shown.box.slices] *= (1 - shown.coverage).astype(np.float32)
+        box, coverage = sharp.box, sharp.coverage
         where = box.slices
-        free = self._free[where]
+        free = self._free_sharp[where]
         visible = coverage * free
-        self.light_e[where] += light_e * free[..., None]
         owned = (visible >= OWNED) & (self.labels[where] == 0)
         if disc is not None and not owned.any():
             owned = self._nearest(box, disc.centre_px, free)
         self.labels[where][owned] = number
-        self._free[where] = free * (1 - coverage)
+        self._free_sharp[where] = free * (1 - coverage)
         if owned.any():
             # By the share of each pixel, not by the label, which parts of a thin panel win and lose as it moves on.
             self.centroids_px[number] = (
                 weighted_centre(box, visible) if disc is None else _visible_centre(disc, visible)
             )
 
-    def add_background(self, light_e: FloatArray, transmission: FloatArray) -> None:
-        """Draw something behind all objects that fills the picture: `(H * W, 3)` and `(H * W,)`."""
-        shape = self._free.shape
-        self.light_e += (light_e.reshape(*shape, 3) * self._free[..., None]).astype(np.float32)
-        self._free *= transmission.reshape(shape).astype(np.float32)
+    def add_background(self, light_e: NDArray[np.float32], transmission: FloatArray) -> None:
+        """Draw something behind all objects that fills the picture: `(H, W, 3)` and `(H * W,)`."""
+        self.light_e += light_e * self._free[..., None]
+        self._free *= transmission.reshape(self._free.shape).astype(np.float32)
 
     def free_at(self, pixels: FloatArray) -> FloatArray:
         """Give the share of light from infinity that arrives at points `(n, 2)`; outside the image the edge's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -24,12 +24,14 @@ class BodyState:
         position_N_m: `(3,)`.
         velocity_N_m_s: `(3,)`, as seen in N.
         rotation_NB: turns body vectors into N.
+        omega_BN_N_rad_s: `(3,)` angular velocity, in N.
 
     """
 
     position_N_m: FloatArray
     velocity_N_m_s: FloatArray
     rotation_NB: Rotation
+    omega_BN_N_rad_s: FloatArray = field(default_factory=lambda: np.zeros(3))
 
 
 def orbit_rotation(orbit_rate_rad_s: float, time_s: float) -> Rotation:
@@ -133,11 +135,13 @@ def _shake_rad(spec: ShakeSpec, time_s: float, seed: int) -> FloatArray:
 
 
 def object_states(scenario: Scenario, time_s: float) -> tuple[BodyState, ...]:
-    """Give the state of every object, in the scenario's order."""
-    return tuple(
-        BodyState(*position_velocity(spec.motion, scenario.orbit_rate_rad_s, time_s), attitude(spec.attitude, time_s))
-        for spec in scenario.objects
-    )
+    """List the states of all objects, in the scenario's order."""
+    states = []
+    for spec in scenario.objects:
+        moved = position_velocity(spec.motion, scenario.orbit_rate_rad_s, time_s)
+        turned = attitude(spec.attitude, time_s)
+        states.append(BodyState(*moved, turned, turned.apply(body_rate_rad_s(spec.attitude, time_s))))
+    return tuple(states)
 
 
 def camera_state(scenario: Scenario, time_s: float, seed: int = 0) -> BodyState:

@@ -102,6 +102,32 @@ class PixelRays:
 
 
 @dataclass(frozen=True, eq=False)
+class Layer:
+    """Coverage and light of one object on a part of the image.
+
+    Attributes:
+        box: the pixels that the arrays are about.
+        coverage: `(h, w)` share of each pixel that the object fills, in [0, 1].
+        light_e: `(h, w, 3)` its expected electrons, coverage already in them.
+
+    """
+
+    box: PixelBox
+    coverage: FloatArray
+    light_e: FloatArray
+
+    def grown(self, margin_px: int, width: int, height: int) -> Layer:
+        """Add empty pixels on all sides, as far as an image of this size has them."""
+        box = self.box
+        left, top = max(box.left - margin_px, 0), max(box.top - margin_px, 0)
+        right, bottom = min(box.right + margin_px, width), min(box.bottom + margin_px, height)
+        sides = ((box.top - top, bottom - box.bottom), (box.left - left, right - box.right))
+        return Layer(
+            PixelBox(left, top, right, bottom), np.pad(self.coverage, sides), np.pad(self.light_e, (*sides, (0, 0)))
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Disc:
     """A small disc on the image.
 

@@ -16,11 +16,11 @@ from sparsematch_ros.simulation.faults import SensorFaults
 from sparsematch_ros.simulation.meshes import build_body
 from sparsematch_ros.simulation.motion import BodyState, camera_state, turn_within
 from sparsematch_ros.simulation.object_specs import PointSpec
-from sparsematch_ros.simulation.pixels import PixelRays, disc_coverage
+from sparsematch_ros.simulation.pixels import Disc, Layer, PixelRays, disc_coverage
 from sparsematch_ros.simulation.raycast import BodyCaster, View
 from sparsematch_ros.simulation.scenario import Scenario
 from sparsematch_ros.simulation.sensor import add_halo, blur_core, expose, flicker_gain, point_flux_e
-from sparsematch_ros.simulation.smear import Smear
+from sparsematch_ros.simulation.smear import RigidMotion, Smear
 from sparsematch_ros.simulation.stars import add_spots, project_stars, random_sky
 from sparsematch_ros.simulation.variation import realise
 from sparsematch_ros.simulation.world import ScenarioWorld, Snapshot, World, unit
@@ -105,9 +105,9 @@ class Scene:
         smear = None if turn_C_rad is None or not sensor.smear else Smear(self.camera, turn_C_rad)
         canvas = Canvas(self.camera.height, self.camera.width)
         snapshot = self.world.at(time_s)
-        self._draw_objects(canvas, snapshot, rotation_CN)
-        self._draw_earth(canvas, snapshot, rotation_CN)
-        core = blur_core(canvas.light_e if smear is None else smear.image(canvas.light_e, self._rays.units), sensor)
+        self._draw_objects(canvas, snapshot, rotation_CN, smear)
+        self._draw_earth(canvas, snapshot, rotation_CN, smear)
+        core = blur_core(canvas.light_e, sensor)
         self._draw_stars(core, canvas, rotation_CN, smear)
         return Rendered(self._expose(core, time_s), canvas.labels, canvas.centroids_px)
 
@@ -123,57 +123,75 @@ class Scene:
             light = light + self._faults.electrons(time_s)[..., None]
         return expose(light, sensor, np.random.default_rng([self.seed, 4, nanoseconds]))
 
-    def _draw_objects(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation) -> None:
+    def _draw_objects(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation, smear: Smear | None) -> None:
         """Draw every object, the nearest first, each over what the nearer ones leave free."""
         camera_N, states = snapshot.camera.position_N_m, snapshot.objects
         ranges = [float(np.linalg.norm(state.position_N_m - camera_N)) for state in states]
         for row in np.argsort(ranges, kind="stable"):
-            caster, point = self._casters[row], self.scenario.objects[row].point
-            if caster is not None:
-                self._draw_body(canvas, int(row), caster, states[row], camera_N, rotation_CN)
-            elif point is not None:
-                self._draw_point(canvas, int(row), point, rotation_CN.apply(states[row].position_N_m - camera_N))
+            relative_C = rotation_CN.apply(states[row].position_N_m - camera_N)
+            drawn = self._draw_object(int(row), states[row], relative_C, rotation_CN)
+            if drawn is None:
+                continue
+            sharp, disc = drawn
+            motion = self._motion_within(states[row], snapshot.camera, rotation_CN)
+            canvas.add(int(row) + 1, sharp, sharp if smear is None else smear.layer(sharp, motion), disc)
+
+    def _motion_within(self, state: BodyState, camera: BodyState, rotation_CN: Rotation) -> RigidMotion:
+        """Compute the motion of an object during the exposure."""
+        exposure_s = self.scenario.sensor.exposure_s
+        return RigidMotion(
+            rotation_CN.apply(state.position_N_m - camera.position_N_m),
+            rotation_CN.apply(state.velocity_N_m_s - camera.velocity_N_m_s) * exposure_s,
+            rotation_CN.apply(state.omega_BN_N_rad_s) * exposure_s,
+        )
+
+    def _draw_object(
+        self, row: int, state: BodyState, relative_C: FloatArray, rotation_CN: Rotation
+    ) -> tuple[Layer, Disc | None] | None:
+        """Draw one object as at the exposure's middle; None where it is outside the image."""
+        caster, point = self._casters[row], self.scenario.objects[row].point
+        if caster is not None:
+            layer = self._draw_body(caster, state, relative_C, rotation_CN)
+            return None if layer is None else (layer, None)
+        return None if point is None else self._draw_point(point, relative_C)
 
     def _draw_body(
-        self,
-        canvas: Canvas,
-        row: int,
-        caster: BodyCaster,
-        state: BodyState,
-        camera_N: FloatArray,
-        rotation_CN: Rotation,
-    ) -> None:
-        rotation_BN = state.rotation_NB.inv()
-        relative_N = state.position_N_m - camera_N
-        box = self._rays.box(rotation_CN.apply(state.rotation_NB.apply(caster.corners_B_m) + relative_N))
+        self, caster: BodyCaster, state: BodyState, relative_C: FloatArray, rotation_CN: Rotation
+    ) -> Layer | None:
+        rotation_BC = state.rotation_NB.inv() * rotation_CN.inv()
+        box = self._rays.box(rotation_BC.inv().apply(caster.corners_B_m) + relative_C)
         if box is None:
-            return
+            return None
         rays_C, samples = self._rays.sampled(box)
-        view = View(rotation_BN.apply(-relative_N), rotation_BN.apply(self._sun_N), self.scenario.ambient)
-        hit, brightness = caster.cast((rotation_BN * rotation_CN.inv()).apply(rays_C), view)
+        sun_B = state.rotation_NB.inv().apply(self._sun_N)
+        hit, brightness = caster.cast(
+            rotation_BC.apply(rays_C), View(rotation_BC.apply(-relative_C), sun_B, self.scenario.ambient)
+        )
         shape = (box.height, box.width, samples**2)
         sensor = self.scenario.sensor
         light_e = brightness.reshape(*shape, 3).mean(axis=2) * sensor.white_e_s * sensor.exposure_s
-        canvas.add(row + 1, box, hit.reshape(shape).mean(axis=2), light_e)
+        return Layer(box, hit.reshape(shape).mean(axis=2), light_e)
 
-    def _draw_point(self, canvas: Canvas, row: int, point: PointSpec, relative_C: FloatArray) -> None:
+    def _draw_point(self, point: PointSpec, relative_C: FloatArray) -> tuple[Layer, Disc] | None:
         if not self._rays.in_cone(relative_C):
-            return
+            return None
         centre_px = self.camera.project(relative_C)[0]
         disc = disc_coverage(centre_px, point.diameter_px, self.camera.width, self.camera.height)
         if disc is None:
-            return
+            return None
         area = np.pi * point.diameter_px**2 / 4
         flux = point_flux_e(point, self.scenario.sensor)
         light_e = np.repeat((disc.coverage / area * flux)[..., None], 3, axis=2)
-        canvas.add(row + 1, disc.box, disc.coverage, light_e, disc)
+        return Layer(disc.box, disc.coverage, light_e), disc
 
-    def _draw_earth(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation) -> None:
+    def _draw_earth(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation, smear: Smear | None) -> None:
         if self._earth is None:
             return
         view = self._earth.look(rotation_CN.inv().apply(self._rays.units), snapshot.nadir_N, self._sun_N)
         sensor = self.scenario.sensor
-        canvas.add_background(view.brightness * sensor.white_e_s * sensor.exposure_s, view.transmission)
+        light_e = (view.brightness * sensor.white_e_s * sensor.exposure_s).astype(np.float32)
+        light_e = light_e.reshape(self.camera.height, self.camera.width, 3)
+        canvas.add_background(light_e if smear is None else smear.image(light_e, self._rays.units), view.transmission)
 
     def _draw_stars(
         self, core: NDArray[np.float32], canvas: Canvas, rotation_CN: Rotation, smear: Smear | None

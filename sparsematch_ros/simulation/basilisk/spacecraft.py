@@ -101,7 +101,7 @@ class BasiliskSpacecraft:
         objects = tuple(
             BodyState(
                 state.position_N_m - carrier.position_N_m, state.velocity_N_m_s - carrier.velocity_N_m_s,
-                state.rotation_NB,
+                state.rotation_NB, state.omega_BN_N_rad_s,
             )
             for state in states
         )  # fmt: skip

@@ -66,9 +66,11 @@ class Vehicle:
         simulation.AddModelToTask(task, self.model, 10)
 
     def state(self) -> BodyState:
-        """Give position [m] and velocity [m/s] from Earth's centre, and the attitude, as last integrated."""
+        """Read position [m] and velocity [m/s] from Earth's centre, attitude and rate, as last integrated."""
         message = self.model.scStateOutMsg.read()
-        return BodyState(np.array(message.r_BN_N), np.array(message.v_BN_N), Rotation.from_mrp(message.sigma_BN))
+        rotation_NB = Rotation.from_mrp(message.sigma_BN)
+        omega_BN_N = rotation_NB.apply(message.omega_BN_B)
+        return BodyState(np.array(message.r_BN_N), np.array(message.v_BN_N), rotation_NB, omega_BN_N)
 
     def omega_BN_B_rad_s(self) -> FloatArray:
         """Give the angular velocity `(3,)`, in B."""
