@@ -29,8 +29,8 @@ from sparsematch_ros.segmentation.segments import MaskRows, Segments, assemble
 _PART_SHARE = 0.8
 # A region is explained where masks hold this share of it; else its outline is a mask of this score.
 _EXPLAINED_SHARE, _OUTLINE_SCORE = 0.3, 0.6
-# A mask over the ground with a smaller share of residual motion is ground.
-_EVIDENT_SHARE = 0.15
+# A mask over the ground with less residual motion is ground: shares of all pixels, and of those that would show it.
+_EVIDENT_SHARE, _MOVING_SHARE = 0.15, 0.4
 # A place rests by the pixels of a square of this side [px], where at least this share of them would show a motion.
 _RESTING_SIDE_PX, _RESTING_SHOWN = 5, 0.2
 # Masks are compared at no more than this many pixels a side.
@@ -112,7 +112,7 @@ class AdaptiveSegmenter:
             self._survey = False
         else:
             found, embeddings = self._prompted(batch)
-        found = self._one_for_each([_evident(_refined(found, regions, proposal), regions)], frame.size)
+        found = self._one_for_each([_refined(_evident(found, regions), regions, proposal)], frame.size)
         found = MaskRows.join([found, _unexplained(found, regions)])
         # A point source that a mask holds is that mask: one thing, one segment.
         alone = np.flatnonzero(~masks_at(found.masks, sources.points_px).any(axis=1))
@@ -202,13 +202,17 @@ def _resting(regions: Regions) -> BoolArray:
 
 
 def _evident(found: MaskRows, regions: Regions) -> MaskRows:
-    """Drop masks that show nothing but ground: SAM answers every prompt, also where the object is gone."""
+    """Drop masks that show hardly more than ground: SAM answers every prompt, also where the object is gone."""
     if regions.evidence is None or len(found.masks) == 0:
         return found
     device = found.masks.device
     shown = torch.from_numpy((regions.evidence > EVIDENT) | regions.foreground).to(device)
-    share = (found.masks & shown).flatten(1).sum(dim=1) / found.masks.flatten(1).sum(dim=1).clamp(min=1)
-    return found.take((share >= _EVIDENT_SHARE) | (found.reasons == PromptReason.GRID))
+    known = shown | torch.from_numpy(regions.evidence < EVIDENT).to(device)
+    area, moving, telling = (
+        (found.masks & each).flatten(1).sum(dim=1) for each in (torch.ones_like(shown), shown, known)
+    )
+    evident = (moving >= _EVIDENT_SHARE * area) & (moving >= _MOVING_SHARE * telling)
+    return found.take(evident | (found.reasons == PromptReason.GRID))
 
 
 def _near_sky(sky: Tensor) -> Tensor:
