@@ -49,13 +49,17 @@ class CameraOutput:
             self._clock.publish(Clock(clock=stamp_message(now_ns)))
 
     def publish(
-        self, stamp_ns: int, image: NDArray[np.uint8], camera: CameraModel | None, q_NB_xyzw: FloatArray | None
+        self,
+        stamp_ns: int,
+        image: NDArray[np.uint8] | NDArray[np.uint16],
+        camera: CameraModel | None,
+        q_NB_xyzw: FloatArray | None,
     ) -> None:
         """Publish what is known at one stamp, the image last.
 
         Args:
             stamp_ns: time of all of it [ns].
-            image: `(H, W, 3)` uint8 RGB.
+            image: `(H, W, 3)` RGB, uint8 or uint16.
             camera: intrinsics, or None.
             q_NB_xyzw: `(4,)` attitude of the body, or None.
 
@@ -66,7 +70,8 @@ class CameraOutput:
             self.attitudes.publish(QuaternionStamped(header=attitude_header, quaternion=quaternion_message(q_NB_xyzw)))
         if camera is not None:
             self.infos.publish(camera_info_message(header, camera))
-        self.images.publish(self._bridge.cv2_to_imgmsg(np.ascontiguousarray(image), "rgb8", header))
+        encoding = "rgb16" if image.dtype == np.uint16 else "rgb8"
+        self.images.publish(self._bridge.cv2_to_imgmsg(np.ascontiguousarray(image), encoding, header))
 
 
 def camera_info_message(header: Header, camera: CameraModel) -> CameraInfo:

@@ -206,7 +206,7 @@ class SimulatedCameraNode(Node):
         self._q_NC_by_stamp[shot.stamp_ns] = shot.q_NC_xyzw
         self._output.publish_clock(shot.stamp_ns)
         self._publish_truth(shot)
-        self._output.publish(shot.stamp_ns, shot.rendered.image, self._flight.camera, shot.q_NB_xyzw)
+        self._output.publish(shot.stamp_ns, shot.rendered.image, self._flight.camera, shot.telemetry_q_NB_xyzw)
         self._status.frames += 1
         if self._settings.lockstep and not self._answers.wait(shot.stamp_ns, self._settings.answer_limit_s):
             self._status.lockstep_timeouts += 1

@@ -26,9 +26,11 @@ class SensorSpec(Checked):
         halo_sigma_px: width of the halo.
         read_noise_e: standard deviation of a pixel's read noise.
         dark_e_s: dark current and sky background a pixel.
-        saturation_e: electrons that give 255.
-        black_level: grey level of no light.
-        gamma: grey = 255 * (light / saturation)^(1 / gamma); 1 is a linear sensor.
+        saturation_e: electrons that give white.
+        black_level: grey level of no light, on the scale of 8 bit (255 is white).
+        gamma: grey = white * (light / saturation)^(1 / gamma); 1 is a linear sensor.
+        bits: depth of the samples [bit]; more than 8 are stored in 16 bit images, in the lowest bits.
+        jpeg_quality: quality at which images are compressed by JPEG, in percent; 0 for no compression.
         white_e_s: from a pixel filled by a white diffuse surface that faces the Sun.
         magnitude_zero_e_s: from a star of magnitude 0, all its pixels together. Real cameras see sunlit surfaces far
             brighter beside the stars than 8 bits can hold; scenarios choose both figures so that both show.
@@ -47,8 +49,16 @@ class SensorSpec(Checked):
     saturation_e: float = within(above=0.0, maximum=1e7, default=4000.0)
     black_level: float = within(minimum=0.0, maximum=100.0, default=4.0)
     gamma: float = within(minimum=0.5, maximum=4.0, default=1.0)
+    bits: int = within(minimum=8, maximum=16, default=8)
+    jpeg_quality: int = within(minimum=0, maximum=100, default=0)
     white_e_s: float = within(minimum=0.0, maximum=1e9, default=250000.0)
     magnitude_zero_e_s: float = within(minimum=0.0, maximum=1e12, default=4e6)
+
+    def __post_init__(self) -> None:
+        """Check that only 8 bit images are compressed."""
+        super().__post_init__()
+        if self.jpeg_quality and self.bits > 8:
+            raise SparsematchError(f"jpeg_quality: {self.jpeg_quality} given for {self.bits} bit, JPEG holds 8")
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,49 @@ class FaultsSpec(Checked):
     flashes: float = within(minimum=0.0, maximum=1e4, default=0.0)
     flash_e: float = within(above=0.0, maximum=1e9, default=30000.0)
     flash_sigma_px: float = within(minimum=0.2, maximum=50.0, default=1.3)
+
+
+@dataclass(frozen=True)
+class FlareSpec(Checked):
+    """What the Sun makes of the image when it is in the camera's field; the scenario's `sun` is its direction.
+
+    Electrons are those of one exposure and channel. Nothing but the objects and Earth hides the Sun.
+
+    Attributes:
+        sun_e: electrons in a pixel of the Sun's disc.
+        glare_e: electrons in the glare's middle; at a distance of `glare_px` half of them.
+        glare_px: distance at which the glare has fallen to half.
+        ghosts: how many reflections between the lenses show; their places on the line through the Sun and the image
+            center are random, and most move against the scene.
+        ghost_e: electrons in a pixel of the brightest ghost; the others have from 30% of it on.
+        ghost_radius_px: radius of the largest ghost; the others have from 30% of it on.
+        column_e: electrons in the bleeding column through the Sun, while the Sun is imaged on the sensor.
+        column_px: width of that column.
+
+    """
+
+    sun_e: float = within(minimum=0.0, maximum=1e9, default=1e6)
+    glare_e: float = within(minimum=0.0, maximum=1e7, default=3000.0)
+    glare_px: float = within(above=0.0, maximum=1e4, default=25.0)
+    ghosts: int = within(minimum=0, maximum=100, default=4)
+    ghost_e: float = within(minimum=0.0, maximum=1e7, default=900.0)
+    ghost_radius_px: float = within(above=0.0, maximum=1e3, default=16.0)
+    column_e: float = within(minimum=0.0, maximum=1e7, default=3000.0)
+    column_px: float = within(minimum=0.0, maximum=1e3, default=3.0)
+
+
+@dataclass(frozen=True)
+class TelemetrySpec(Checked):
+    """Errors of the attitude that comes with the images.
+
+    Attributes:
+        noise_arcsec: standard deviation of the error about each axis of the camera, new in every image.
+        late_s: age of the attitude that an image is given [s]: it is that of `late_s` before the exposure's middle.
+
+    """
+
+    noise_arcsec: float = within(minimum=0.0, maximum=36000.0, default=0.0)
+    late_s: float = within(minimum=0.0, maximum=10.0, default=0.0)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +55,8 @@ def simulate(scenario: str, out: Path, seed: int = 0, frames: int | None = None)
         name = f"{index:06d}.png"
         _write_image(out / "frames" / name, np.ascontiguousarray(rendered.image[..., ::-1]))
         _write_image(out / "masks" / name, rendered.labels)
-        stamps.append({"frame": index, "file": name, "stamp_s": time_s, "q_NC_xyzw": attitude.tolist()})
+        reported = scene.programme_telemetry(time_s)
+        stamps.append({"frame": index, "file": name, "stamp_s": time_s, "q_NC_xyzw": reported.tolist()})
         truth += recorder.record(index, time_s, attitude, rendered)
     _write_lines(out / "frames.jsonl", stamps)
     _write_lines(out / "truth.jsonl", truth)
@@ -73,7 +75,7 @@ def _prepare(out: Path) -> None:
                 path.unlink()
 
 
-def _write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+def _write_image(path: Path, image: NDArray[Any]) -> None:
     if not cv2.imwrite(str(path), image):
         raise SparsematchError(f"{path} cannot be written")
 

@@ -16,6 +16,7 @@ from sparsematch_ros.simulation.attitude import CameraBody
 from sparsematch_ros.simulation.dynamics import Dynamics
 from sparsematch_ros.simulation.scenario import Scenario
 from sparsematch_ros.simulation.scene import Rendered, Scene
+from sparsematch_ros.simulation.telemetry import flight_telemetry
 from sparsematch_ros.simulation.truth import TruthRecorder
 from sparsematch_ros.simulation.world import World
 
@@ -34,6 +35,7 @@ class Shot:
         stamp_ns: of the image [ns].
         q_NB_xyzw: `(4,)` the body's attitude.
         q_NC_xyzw: `(4,)` the camera's attitude.
+        telemetry_q_NB_xyzw: `(4,)` the body's attitude as it is reported.
         rendered: the image and the truth about its pixels.
         truth: records of `truth.jsonl`.
 
@@ -43,6 +45,7 @@ class Shot:
     stamp_ns: int
     q_NB_xyzw: FloatArray
     q_NC_xyzw: FloatArray
+    telemetry_q_NB_xyzw: FloatArray
     rendered: Rendered
     truth: list[dict[str, Any]]
 
@@ -116,7 +119,9 @@ class Flight:
         rendered = self._scene.render(time_s, q_NC, Rotation.from_quat(q_NC).inv().apply(turn_N_rad))
         truth = self._recorder.record(index, time_s, q_NC, rendered)
         stamped = [{**line, "stamp_s": stamp / NANOSECONDS} for line in truth]
-        return Shot(index, stamp, self._body.q_NB_xyzw, q_NC, rendered, stamped)
+        q_NB, seed = self._body.q_NB_xyzw, self._scene.seed
+        reported = flight_telemetry(self._scenario.telemetry, q_NB, self._body.omega_BN_N_rad_s, time_s, seed)
+        return Shot(index, stamp, q_NB, q_NC, reported, rendered, stamped)
 
     def _pass_time(self, until_ns: int) -> None:
         """Step from one event to the next: a command that takes effect, one that expires, the frame."""

@@ -84,7 +84,7 @@ def build_body(spec: MeshSpec, folder: Path) -> Body:
     if spec.file:
         body = _file_body(folder / spec.file, finish)
     else:
-        builders = {"satellite": _satellite, "cubesat": _cubesat, "rocket_body": _rocket_body}
+        builders = {"satellite": _satellite, "cubesat": _cubesat, "rocket_body": _rocket_body, "panel": _lone_panel}
         plain = {"box": trimesh.creation.box, "sphere": lambda: trimesh.creation.icosphere(subdivisions=4, radius=0.5)}
         builder = builders.get(spec.model)
         body = _join(builder() if builder else [(plain[spec.model](), finish)])
@@ -208,6 +208,11 @@ def _cubesat() -> list[tuple[Mesh, Finish]]:
         panel.apply_translation((0.05 if side > 0 else -0.25, 0.05, 0))
         parts.append((panel, CELL))
     return parts
+
+
+def _lone_panel() -> list[tuple[Mesh, Finish]]:
+    """Make a solar panel that has broken off, 3.6 m by 1.7 m in the x-y plane."""
+    return _panel((0.0, 0.0, 0.0), (3.6, 1.7), rows=6)
 
 
 def _rocket_body() -> list[tuple[Mesh, Finish]]:

@@ -14,7 +14,7 @@ Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 Range = tuple[float, float]
 
-MODELS = ("satellite", "cubesat", "rocket_body", "box", "sphere")
+MODELS = ("satellite", "cubesat", "rocket_body", "panel", "box", "sphere")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from sparsematch_ros.errors import SparsematchError
-from sparsematch_ros.simulation.camera_specs import CameraSpec, FaultsSpec, SensorSpec, TimingSpec
+from sparsematch_ros.simulation.camera_specs import (
+    CameraSpec,
+    FaultsSpec,
+    FlareSpec,
+    SensorSpec,
+    TelemetrySpec,
+    TimingSpec,
+)
 from sparsematch_ros.simulation.object_specs import CloudSpec, ObjectSpec, Vector3
 from sparsematch_ros.simulation.spacecraft_specs import SpacecraftSpec
 from sparsematch_ros.simulation.strict_yaml import Checked, load_strict, within
@@ -89,6 +96,8 @@ class Scenario(Checked):
         spacecraft: masses, wheels and control, for a simulator that integrates the motion.
         timing: irregular times of the images; None for every tick of the clock.
         faults: what the sensor makes up; None for nothing.
+        flare: what the Sun makes of the image when it is in the field; None for nothing.
+        telemetry: errors of the reported attitudes; None for none.
         cloud: many small objects beside the others.
         variation: how seeds differ; None: in noise, stars and the cloud alone.
         seed: of the times of the images.
@@ -108,6 +117,8 @@ class Scenario(Checked):
     spacecraft: SpacecraftSpec = SpacecraftSpec()
     timing: TimingSpec | None = None
     faults: FaultsSpec | None = None
+    flare: FlareSpec | None = None
+    telemetry: TelemetrySpec | None = None
     stars: StarsSpec | None = None
     earth: EarthSpec | None = None
     objects: tuple[ObjectSpec, ...] = ()

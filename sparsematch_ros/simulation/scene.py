@@ -13,15 +13,17 @@ from sparsematch_ros.data import FloatArray
 from sparsematch_ros.simulation.canvas import Canvas
 from sparsematch_ros.simulation.earth import Earth
 from sparsematch_ros.simulation.faults import SensorFaults
+from sparsematch_ros.simulation.flare import SunFlare
 from sparsematch_ros.simulation.meshes import build_body
 from sparsematch_ros.simulation.motion import BodyState, camera_state, turn_within
 from sparsematch_ros.simulation.object_specs import PointSpec
 from sparsematch_ros.simulation.pixels import Disc, Layer, PixelRays, disc_coverage
 from sparsematch_ros.simulation.raycast import BodyCaster, View
 from sparsematch_ros.simulation.scenario import Scenario
-from sparsematch_ros.simulation.sensor import add_halo, blur_core, expose, flicker_gain, point_flux_e
+from sparsematch_ros.simulation.sensor import Samples, add_halo, blur_core, expose, flicker_gain, point_flux_e
 from sparsematch_ros.simulation.smear import RigidMotion, Smear
 from sparsematch_ros.simulation.stars import add_spots, project_stars, random_sky
+from sparsematch_ros.simulation.telemetry import programme_telemetry
 from sparsematch_ros.simulation.variation import realise
 from sparsematch_ros.simulation.world import ScenarioWorld, Snapshot, World, unit
 
@@ -31,14 +33,14 @@ class Rendered:
     """One image and the truth about it.
 
     Attributes:
-        image: `(H, W, 3)` uint8 RGB.
+        image: `(H, W, 3)` RGB, uint8, or uint16 where the sensor has more than 8 bit.
         labels: `(H, W)` uint16: 0 background, else the number of the object that fills at least half the pixel,
             counted from 1 in the scenario's order; before the point-spread function.
         centroids_px: by object number, `(2,)` the centroid of its visible part; only of objects that show.
 
     """
 
-    image: NDArray[np.uint8]
+    image: Samples
     labels: NDArray[np.uint16]
     centroids_px: dict[int, FloatArray]
 
@@ -79,12 +81,17 @@ class Scene:
         self._faults = (
             SensorFaults(scenario.faults, self.camera.height, self.camera.width, seed) if scenario.faults else None
         )
+        self._flare = SunFlare(scenario.flare, self.camera, seed) if scenario.flare else None
         # Always the whole catalogue, so that a scenario's limit does not move the bright stars.
         self._stars = random_sky(seed, 9.0).brighter_than(scenario.stars.limit_magnitude) if scenario.stars else None
 
     def programme(self, time_s: float) -> FloatArray:
         """Give the camera attitude `(4,)` q_NC, x, y, z, w, that the scenario plans for a time."""
         return camera_state(self.scenario, time_s, self.seed).rotation_NB.as_quat()
+
+    def programme_telemetry(self, time_s: float) -> FloatArray:
+        """Compute the attitude `(4,)` q_NC, x, y, z, w, that telemetry reports for a time of the programme."""
+        return programme_telemetry(self.scenario, time_s, self.seed)
 
     def programme_turn(self, time_s: float) -> FloatArray:
         """Give the rotation vector `(3,)` [rad], in camera axes, by which the programme turns during an exposure."""
@@ -109,9 +116,10 @@ class Scene:
         self._draw_earth(canvas, snapshot, rotation_CN, smear)
         core = blur_core(canvas.light_e, sensor)
         self._draw_stars(core, canvas, rotation_CN, smear)
+        self._draw_flare(core, canvas, rotation_CN)
         return Rendered(self._expose(core, time_s), canvas.labels, canvas.centroids_px)
 
-    def _expose(self, core: NDArray[np.float32], time_s: float) -> NDArray[np.uint8]:
+    def _expose(self, core: NDArray[np.float32], time_s: float) -> Samples:
         """Give the image that the sensor makes of light."""
         sensor, nanoseconds = self.scenario.sensor, round(time_s * 1e9)
         if self._faults is not None:
@@ -206,3 +214,11 @@ class Scene:
         if smear is not None and len(pixels):
             pixels, fluxes = smear.spots(pixels, fluxes, rotation_CN.apply(self._stars.directions_N[rows]))
         add_spots(core, pixels, fluxes, sensor.psf_sigma_px)
+
+    def _draw_flare(self, core: NDArray[np.float32], canvas: Canvas, rotation_CN: Rotation) -> None:
+        """Add what the Sun makes of the image, where it is in the field."""
+        sun_C = rotation_CN.apply(self._sun_N)
+        if self._flare is None or not self._rays.in_cone(sun_C):
+            return
+        sun_px = self.camera.project(sun_C[None])
+        self._flare.add(core, sun_px[0], float(canvas.free_at(sun_px)[0]))

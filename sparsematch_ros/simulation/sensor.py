@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from sparsematch_ros.simulation.camera_specs import SensorSpec
 from sparsematch_ros.simulation.object_specs import PointSpec
 
+# Images of 8 bit, or of up to 16.
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
 
 def blur_core(light: NDArray[np.float32], sensor: SensorSpec) -> NDArray[np.float32]:
     """Blur sharp light `(H, W, 3)` with the Gaussian core of the point-spread function."""
@@ -28,8 +31,8 @@ def flicker_gain(sensor: SensorSpec, rng: np.random.Generator) -> np.float32:
     return np.float32(np.exp(rng.normal(0, sensor.flicker)))
 
 
-def expose(light_e: NDArray[np.float32], sensor: SensorSpec, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Turn expected electrons `(H, W, 3)` into an image `(H, W, 3)` uint8 with noise.
+def expose(light_e: NDArray[np.float32], sensor: SensorSpec, rng: np.random.Generator) -> Samples:
+    """Turn expected electrons `(H, W, 3)` into an image `(H, W, 3)` with noise, uint8 or, for more bits, uint16.
 
     Shot noise is drawn as a Gaussian of the same variance: beside the read noise nothing shows the difference, and
     it is ten times faster than Poisson numbers.
@@ -46,8 +49,25 @@ def expose(light_e: NDArray[np.float32], sensor: SensorSpec, rng: np.random.Gene
     level = np.clip(level, 0, 1)
     if sensor.gamma != 1:
         level = level ** np.float32(1 / sensor.gamma)
-    grey = np.rint(level * 255).astype(np.uint8)
-    return np.repeat(grey, 3, axis=2) if sensor.mono else grey
+    grey = np.rint(level * white_level(sensor))
+    channels = np.repeat(grey, 3, axis=2) if sensor.mono else grey
+    if sensor.bits > 8:
+        return channels.astype(np.uint16)
+    return _compressed(channels.astype(np.uint8), sensor.jpeg_quality)
+
+
+def white_level(sensor: SensorSpec) -> int:
+    """Compute the largest sample."""
+    return 2**sensor.bits - 1
+
+
+def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Compress an image `(H, W, 3)` by JPEG and read it again; quality 0 leaves it as it is."""
+    if quality == 0:
+        return image
+    # Channels are red, green, blue here, and OpenCV takes blue first.
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)[..., ::-1]
 
 
 def point_flux_e(point: PointSpec, sensor: SensorSpec) -> float:
@@ -63,7 +83,7 @@ def point_flux_e(point: PointSpec, sensor: SensorSpec) -> float:
     sigma_px = np.hypot(sensor.psf_sigma_px, point.diameter_px / 4)
     radius_px = 1.585 * sigma_px
     share = 1 - np.exp(-(radius_px**2) / (2 * sigma_px**2))
-    step_e = sensor.saturation_e / 255
+    step_e = sensor.saturation_e / white_level(sensor)
     background = np.pi * radius_px**2 * (sensor.dark_e_s * sensor.exposure_s + sensor.read_noise_e**2 + step_e**2 / 12)
     # signal^2 = snr^2 (signal + background), solved for the signal.
     squared = point.signal_to_noise**2
