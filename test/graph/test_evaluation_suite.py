@@ -54,13 +54,14 @@ def test_scenarios_and_sequences_from_the_command_line(tmp_path, capsys):
     assert cli.main(argv) == 0
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "suite.json").read_text())
-    (flights,), (sequence,) = report["scenarios"], report["davis"]
+    (flights,), (sequence, mean) = report["scenarios"], report["davis"]
     assert (flights["name"], flights["seeds"], flights["frames"]) == ("tiny", [101, 102], 6)
     # True objects count from 3 frames after they came into view: not one of these three.
-    assert flights["recall"] is None and flights["holds"] == "-"
+    assert flights["recall"] is None and flights["true_objects"] == 0 and flights["holds"] == "yes"
     # SAM's mask of a plain bright rectangle, asked at its centre, misses but its rim.
     assert sequence["oracle_j_mean"] > 0.9 and sequence["frames"] == 3
     assert sequence["ratio"] == pytest.approx(sequence["j_mean"] / sequence["oracle_j_mean"], rel=2e-3)
+    assert (mean["name"], mean["j_mean"], mean["ratio"]) == ("mean", sequence["j_mean"], sequence["ratio"])
     assert "oracle's J" in printed and "tiny" in printed and "rectangle" in printed
     before = (tmp_path / "out" / "runs" / "rectangle_frames_3" / "overlay.mp4").stat().st_mtime_ns
     assert cli.main(argv) == 0

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from sparsematch_ros.config import Config
 from sparsematch_ros.evaluation.bench_device import device_name
+from sparsematch_ros.evaluation.scores import Scores
 from sparsematch_ros.evaluation.suite import night_sky, sequences
 from sparsematch_ros.evaluation.suite.flights import fly, plan_flights
 from sparsematch_ros.evaluation.suite.options import SuiteOptions
 from sparsematch_ros.evaluation.suite.pages import write_pages
-from sparsematch_ros.evaluation.suite.report import Report, scenario_rows, sequence_row, sky_row
+from sparsematch_ros.evaluation.suite.report import Report, davis_rows, render_rows, scenario_rows, sky_row
 from sparsematch_ros.evaluation.suite.tables import print_report
 from sparsematch_ros.media.figures import rounded, write_json
 from sparsematch_ros.models import Models, choose_device, load_models
@@ -39,7 +40,8 @@ def evaluate_suite(options: SuiteOptions, config: Config) -> int:
         "device_name": device_name(line.device),
         "settings": changed_settings(config),
         "scenarios": scenario_rows([(each, fly(each, config, line.device, line.fresh, runs)) for each in flights]),
-        "davis": _sequences(options, line, runs),
+        "renders": render_rows(_sequences(options.renders, options, line, runs)),
+        "davis": davis_rows(_sequences(options.davis, options, line, runs)),
         "sky": _skies(options, line, runs),
     }
     report["seconds"] = rounded(time.perf_counter() - start)
@@ -74,21 +76,21 @@ class Line:
         return self._models()
 
     def fresh(self) -> Pipeline:
-        """Give a pipeline that has seen nothing yet."""
+        """Build a pipeline that has seen nothing yet."""
         return Pipeline(self.config, self.models)
 
     def _load(self) -> Models:
         return load_models(self.config)
 
 
-def _sequences(options: SuiteOptions, line: Line, runs: Path) -> list[Report]:
-    if options.davis is None:
+def _sequences(folder: Path | None, options: SuiteOptions, line: Line, runs: Path) -> list[tuple[str, Scores]]:
+    if folder is None:
         return []
     frames = sequences.QUICK_FRAMES if options.quick else options.frames
     parts = (line.fresh, lambda: line.models.sam)
     return [
-        sequence_row(folder.name, sequences.run_sequence(folder, line.config, line.device, parts, runs, frames))
-        for folder in sequences.find_sequences(options.davis)
+        (each.name, sequences.run_sequence(each, line.config, line.device, parts, runs, frames))
+        for each in sequences.find_sequences(folder)
     ]
 
 
@@ -99,6 +101,7 @@ def _skies(options: SuiteOptions, line: Line, runs: Path) -> list[Report]:
     rows = []
     for file in night_sky.find_skies(options.sky):
         for with_camera in (True, False):
-            scores = night_sky.run_sky(file, with_camera, line.config, line.device, line.fresh, runs, frames)
-            rows.append(sky_row(f"{file.stem}{'' if with_camera else ', camera unknown'}", scores))
+            turns = [night_sky.SkyRun(file, with_camera, seed, frames) for seed in options.flown_seeds]
+            scores = [night_sky.run_sky(turn, line.config, line.device, line.fresh, runs) for turn in turns]
+            rows.append(sky_row(turns[0].name, options.flown_seeds, scores))
     return rows

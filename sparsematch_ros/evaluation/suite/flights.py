@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from sparsematch_ros.config import Config
 from sparsematch_ros.evaluation.evaluate import evaluate_source, open_evaluation
 from sparsematch_ros.evaluation.scores import Scores
 from sparsematch_ros.evaluation.suite.keeping import file_digest, kept_or_made, run_key
-from sparsematch_ros.evaluation.suite.limits import EXTRA_SEEDS, SCENARIO_LIMITS
-from sparsematch_ros.evaluation.suite.options import SEEDS, SuiteOptions
+from sparsematch_ros.evaluation.suite.limits import SCENARIO_LIMITS
+from sparsematch_ros.evaluation.suite.options import SuiteOptions
 from sparsematch_ros.media.run import Perception
 from sparsematch_ros.simulation.command import simulate
 from sparsematch_ros.simulation.scenario import find_scenario, load_scenario, scenario_folders
@@ -60,7 +60,7 @@ def plan_flights(options: SuiteOptions) -> list[Flight]:
     flights = []
     for file in map(find_scenario, names):
         frames = _frames(file, options)
-        flights += [Flight(file.stem, file, seed, frames) for seed in _seeds(file.stem, options)]
+        flights += [Flight(file.stem, file, seed, frames) for seed in options.flown_seeds]
     return flights
 
 
@@ -95,11 +95,6 @@ def _all_scenarios() -> list[str]:
     found = {path.stem for folder in scenario_folders() for path in folder.glob("*.yaml")}
     first = [name for name in SCENARIO_LIMITS if name in found]
     return [*first, *sorted(found - set(first))]
-
-
-def _seeds(scenario: str, options: SuiteOptions) -> Sequence[int]:
-    seeds = options.seed_numbers or (*SEEDS, *EXTRA_SEEDS.get(scenario, ()))
-    return seeds[:1] if options.quick else seeds
 
 
 def _frames(file: Path, options: SuiteOptions) -> int:

@@ -23,6 +23,7 @@ NO_PART_OF_IT = (
     "evaluation/suite/tables",
     "evaluation/suite/pages",
     "evaluation/suite/limits",
+    "evaluation/suite/report",
 )
 Key = dict[str, Any]
 

@@ -1,4 +1,8 @@
-"""Real star images seen by a camera that turns by known angles: there is nothing to find, and its turn is known."""
+"""Real star images seen by a camera that turns by known angles: there is nothing to find, and its turn is known.
+
+The turn and the lens are drawn by the seed, and the line is told neither. Each frame gets its own blur and noise: the
+noise of the image itself moves with the stars, and would help to register the frames.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,20 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
+from numpy.typing import NDArray
 
 from sparsematch_ros.background.layers import Background
-from sparsematch_ros.camera import CameraModel
 from sparsematch_ros.config import Config
-from sparsematch_ros.data import FloatArray, Frame, FrameResult
+from sparsematch_ros.data import Frame, FrameResult
 from sparsematch_ros.errors import SparsematchError
 from sparsematch_ros.evaluation.evaluate import evaluate_source, open_evaluation
 from sparsematch_ros.evaluation.scores import Scores
 from sparsematch_ros.evaluation.suite.keeping import file_digest, kept_or_made, run_key
+from sparsematch_ros.evaluation.suite.sky_view import SkyView
 from sparsematch_ros.geometry import apply_homography
 from sparsematch_ros.media.calibration import write_camera
 from sparsematch_ros.media.figures import rounded
@@ -28,50 +33,8 @@ from sparsematch_ros.media.run import Perception
 
 FRAMES, QUICK_FRAMES = 40, 15
 RATE_HZ = 5.0
-# The camera sees this share of the image's sides, under this angle; the rest is room to turn.
-VIEW_SHARE, VIEW_DEG = 0.6, 20.0
-# How far it swings, as a share of the image's sides, and rolls; and over how many frames: up to 9 px a frame.
-SWING_SHARE, ROLL_DEG = 0.08, 3.0
-SWING_PERIODS, ROLL_PERIOD = (60.0, 47.0), 45.0
-
-
-@dataclass(frozen=True, eq=False)
-class SkyView:
-    """A camera that turns in front of a flat image of the sky.
-
-    Attributes:
-        camera: its intrinsics.
-        homographies: `(F, 3, 3)` pixel of each frame to pixel of the image.
-
-    """
-
-    camera: CameraModel
-    homographies: FloatArray
-
-    @classmethod
-    def over(cls, width: int, height: int, frames: int) -> SkyView:
-        """Plan a smooth turn over an image of the given size [px] that stays inside it."""
-        camera = CameraModel.from_fov(round(VIEW_SHARE * width), round(VIEW_SHARE * height), VIEW_DEG)
-        focal_px = camera.matrix[0, 0]
-        image = np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1.0]])
-        time = np.arange(frames)
-        right = np.arctan(SWING_SHARE * width / focal_px) * np.sin(2 * np.pi * time / SWING_PERIODS[0])
-        down = np.arctan(SWING_SHARE * height / focal_px) * np.sin(2 * np.pi * time / SWING_PERIODS[1])
-        roll = np.radians(ROLL_DEG) * np.sin(2 * np.pi * time / ROLL_PERIOD)
-        turns = Rotation.from_rotvec(np.stack([-down, right, roll], axis=1)).as_matrix()
-        return cls(camera, image @ turns @ np.linalg.inv(camera.matrix))
-
-    def motion(self, frame: int) -> FloatArray:
-        """Give the homography `(3, 3)`, pixel of the frame before to pixel of this one; `frame` from 1 on."""
-        motion = np.linalg.inv(self.homographies[frame]) @ self.homographies[frame - 1]
-        return np.asarray(motion / motion[2, 2])
-
-    def error_px(self, frame: int, homography: FloatArray) -> float:
-        """Give how far an estimated motion puts a corner of the image from where it goes, at most [px]."""
-        width, height = self.camera.width - 1.0, self.camera.height - 1.0
-        corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
-        apart = apply_homography(homography, corners) - apply_homography(self.motion(frame), corners)
-        return float(np.linalg.norm(apart, axis=1).max())
+# Standard deviation of each frame's own noise, as a share of the largest value, and the range of its own blur [px].
+NOISE_SHARE, BLUR_PX = 0.003, (0.5, 1.0)
 
 
 class MotionKeeper:
@@ -109,8 +72,8 @@ def find_skies(folder: Path) -> list[Path]:
     return found
 
 
-def render_sky(file: Path, view: SkyView, out: Path, with_camera: bool) -> None:
-    """Write what the camera sees of the image as a folder to evaluate; there is nothing in its truth.
+def read_sky(file: Path) -> NDArray[Any]:
+    """Read an image of a sky at its own depth.
 
     Raises:
         SparsematchError: where the image cannot be read.
@@ -119,13 +82,21 @@ def render_sky(file: Path, view: SkyView, out: Path, with_camera: bool) -> None:
     image = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if image is None:
         raise SparsematchError(f"{file} is not a readable image")
+    return np.asarray(image)
+
+
+def render_sky(image: NDArray[Any], view: SkyView, out: Path, with_camera: bool, rng: np.random.Generator) -> None:
+    """Write what the camera sees of the image as a folder to evaluate; there is nothing in its truth."""
     (out / "frames").mkdir(parents=True)
-    size = (view.camera.width, view.camera.height)
+    width, height = view.camera.width, view.camera.height
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2).astype(np.float64)
+    ideal = view.undistorted(grid)
     lines = []
     for number, homography in enumerate(view.homographies):
-        seen = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP)
+        places = apply_homography(homography, ideal).reshape(height, width, 2).astype(np.float32)
+        seen = cv2.remap(image.astype(np.float32), places, None, cv2.INTER_LANCZOS4)
         name = f"{number:06d}.png"
-        cv2.imwrite(str(out / "frames" / name), seen)
+        cv2.imwrite(str(out / "frames" / name), exposed(seen, image.dtype, rng))
         lines.append(json.dumps({"frame": number, "file": name, "stamp_s": number / RATE_HZ, "q_NC_xyzw": None}))
     (out / "frames.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (out / "truth.jsonl").write_text("", encoding="utf-8")
@@ -133,48 +104,74 @@ def render_sky(file: Path, view: SkyView, out: Path, with_camera: bool) -> None:
         write_camera(out / "camera.yaml", view.camera, "sky")
 
 
-def run_sky(
-    file: Path,
-    with_camera: bool,
-    config: Config,
-    device: str,
-    pipeline: Callable[[], Perception],
-    out: Path,
-    frames: int = FRAMES,
-) -> Scores:
+def exposed(seen: NDArray[Any], dtype: np.dtype[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """Blur an image `(H, W, 3)` by a drawn width, add noise and round it to whole values of a type."""
+    largest = np.iinfo(dtype).max
+    blurred = cv2.GaussianBlur(seen, (0, 0), rng.uniform(*BLUR_PX))
+    # A sensor of one colour: the same noise in all channels.
+    noise = rng.normal(0.0, NOISE_SHARE * largest, seen.shape[:2])
+    return np.asarray(np.clip(np.rint(blurred + noise[..., None]), 0, largest).astype(dtype))
+
+
+@dataclass(frozen=True)
+class SkyRun:
+    """One turn in front of one image.
+
+    Attributes:
+        file: an image of stars.
+        with_camera: whether the line is told the intrinsics.
+        seed: of the turn, the lens, the noise and the blur.
+        frames: how many.
+
+    """
+
+    file: Path
+    with_camera: bool
+    seed: int
+    frames: int = FRAMES
+
+    @property
+    def name(self) -> str:
+        """Name of the row that the run belongs to."""
+        return f"{self.file.stem}{'' if self.with_camera else ', camera unknown'}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder."""
+        told = "camera" if self.with_camera else "no_camera"
+        return f"{self.file.stem}_{told}_seed_{self.seed}_frames_{self.frames}"
+
+
+def run_sky(run: SkyRun, config: Config, device: str, pipeline: Callable[[], Perception], out: Path) -> Scores:
     """Turn a camera over an image, run and score it, unless that was done.
 
     Args:
-        file: an image of stars.
-        with_camera: whether the line is told the intrinsics.
+        run: what to do.
         config: the pipeline's settings.
         device: torch device that it runs on.
         pipeline: makes one that has seen nothing yet.
         out: folder of all runs.
-        frames: how many.
 
     Returns:
         The figures of `metrics.json`, with `background_error_px`, the largest error of a corner over all frames, and
         `background_unknown`, the frames without an estimate.
 
     """
-    own = out / f"{file.stem}_{'camera' if with_camera else 'no_camera'}_frames_{frames}"
+    own = out / run.folder
 
     def make() -> Scores:
-        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise SparsematchError(f"{file} is not a readable image")
-        view = SkyView.over(image.shape[1], image.shape[0], frames)
+        image, rng = read_sky(run.file), np.random.default_rng(run.seed)
+        view = SkyView.over(image.shape[1], image.shape[0], run.frames, rng)
         with tempfile.TemporaryDirectory() as scratch:
-            render_sky(file, view, Path(scratch), with_camera)
+            render_sky(image, view, Path(scratch), run.with_camera, rng)
             source, truth = open_evaluation(Path(scratch))
-            source.name = file.stem
+            source.name = run.file.stem
             keeper = MotionKeeper(pipeline())
             scores = evaluate_source(source, truth, keeper, config, own)
         return {**scores, **background_scores(view, keeper.motions)}
 
-    key = run_key(config, device, input_sha256=file_digest(file), with_camera=with_camera, frames=frames)
-    return kept_or_made(own, key, make)
+    place = {"with_camera": run.with_camera, "seed": run.seed, "frames": run.frames}
+    return kept_or_made(own, run_key(config, device, input_sha256=file_digest(run.file), **place), make)
 
 
 def background_scores(view: SkyView, motions: dict[int, Background]) -> Scores:

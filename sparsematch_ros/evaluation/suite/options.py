@@ -23,6 +23,7 @@ class SuiteOptions:
         scenarios: names or YAML files with commas between; None for all in config/scenarios.
         seeds: seeds with commas between; None for those of the suite.
         davis: folder of sequences with `frames/` and `masks/`, or one of them; None for none.
+        renders: folder of rendered sequences with `truth.jsonl` too, or one of them; None for none.
         sky: folder of star-field images, None for none.
         pages: folder whose `accuracy.md` and `images/` take the table and the pictures, None for none.
         frames: most frames a flight or sequence, None for its own number.
@@ -35,6 +36,7 @@ class SuiteOptions:
     scenarios: str | None = None
     seeds: str | None = None
     davis: Path | None = None
+    renders: Path | None = None
     sky: Path | None = None
     pages: Path | None = None
     frames: int | None = None
@@ -43,7 +45,7 @@ class SuiteOptions:
     def __post_init__(self) -> None:
         """Refuse what is wrong before anything is loaded."""
         _ = self.seed_numbers
-        for folder in (self.davis, self.sky, self.pages):
+        for folder in (self.davis, self.renders, self.sky, self.pages):
             if folder is not None and not folder.is_dir():
                 raise SparsematchError(f"{folder} is no folder")
 
@@ -67,6 +69,12 @@ class SuiteOptions:
             raise SparsematchError(f"--seeds {self.seeds}: expected whole numbers such as 101,102")
         return tuple(int(text) for text in texts)
 
+    @property
+    def flown_seeds(self) -> tuple[int, ...]:
+        """The seeds of scenarios and of real skies: those that were given or the suite's own; one where it is quick."""
+        seeds = self.seed_numbers or SEEDS
+        return seeds[:1] if self.quick else seeds
+
 
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the suite to those of `sparsematch evaluate`."""
@@ -78,7 +86,8 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seeds", metavar="N,N", help=f"with --suite: these seeds [integers] ({seeds})")
     for name, what in (
         ("davis", "sequences with frames/ and masks/, beside an oracle that knows where the object is"),
-        ("sky", "images of stars, seen by a camera that turns by known angles"),
+        ("renders", "the same with truth.jsonl, rendered by another program: judged by their own limits"),
+        ("sky", "images of stars, seen by a camera that turns by drawn angles"),
         ("pages", "has accuracy.md and images/: put the table and a picture of each scenario there"),
     ):
         group.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
@@ -91,7 +100,7 @@ def asks_for_suite(args: argparse.Namespace) -> bool:
         SparsematchError: where they mean both or neither.
 
     """
-    suite = args.suite or args.davis is not None or args.sky is not None
+    suite = args.suite or any(folder is not None for folder in (args.davis, args.renders, args.sky))
     if suite == (args.folder is not None):
-        raise SparsematchError("evaluate takes either a FOLDER or some of --suite, --davis DIR and --sky DIR")
+        raise SparsematchError("evaluate takes either a FOLDER or some of --suite, --davis, --renders and --sky")
     return suite

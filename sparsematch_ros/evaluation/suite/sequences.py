@@ -1,4 +1,4 @@
-"""Real sequences with masks, such as DAVIS: the line beside the oracle."""
+"""Sequences with masks, real ones such as DAVIS or rendered ones: the line beside the oracle."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def run_sequence(
         more = {"oracle_j_mean": best, "ratio": ratio}
         return {**scores, **{name: None if value is None else rounded(value) for name, value in more.items()}}
 
-    input_files = [entry.file for entry in source.entries], sorted((folder / "masks").iterdir())
-    digest = file_digest(*input_files[0], *input_files[1])
+    beside = [file for name in ("truth.jsonl", "frames.jsonl", "camera.yaml") if (file := folder / name).is_file()]
+    images = [entry.file for entry in source.entries]
+    digest = file_digest(*images, *sorted((folder / "masks").iterdir()), *beside)
     return kept_or_made(own, run_key(config, device, input_sha256=digest, frames=frames), make)
