@@ -177,7 +177,11 @@ class TrackingConfig(Checked):
     )
     reidentify_cosine: float = setting(0.85, "least cosine of the descriptors for that", minimum=-1.0, maximum=1.0)
     acceleration_px_s2: float = setting(
-        0.9, "typical acceleration of an object's centroid (standard deviation)", "px/s^2", minimum=0.0, maximum=1e4
+        0.3,
+        "typical acceleration of a small object (standard deviation); that of a large one grows with its size",
+        "px/s^2",
+        minimum=0.0,
+        maximum=1e4,
     )
     max_speed_px_s: float = setting(
         600.0, "fastest motion against the background between two frames", "px/s", minimum=1.0, maximum=1e5

@@ -33,7 +33,8 @@ _MOVING_PRIOR = 0.5
 _MOST_LOG_RATIO = 4.0
 # Models that are less likely than this are no longer told apart.
 _LEAST_LOG_WEIGHT = -60.0
-_A0, _TURN_SHARE, _W2 = 0.3, 0.03, 0.0
+# The centroid of a body that turns and is lit anew accelerates by this share of its size [1/s^2].
+_TURN_SHARE = 0.05
 # Motion of the image that is unknown [px].
 _UNKNOWN_PX = 20.0
 
@@ -136,7 +137,7 @@ class ModelBank:
             background: its motion.
             mobilities: `(T, 2, 2)` of the objects' last segments.
             sizes_px: `(T,)` their sizes.
-            acceleration_px_s2: typical acceleration of an object [px/s^2].
+            acceleration_px_s2: typical acceleration of a small object [px/s^2].
 
         """
         if len(self) == 0:
@@ -152,8 +153,8 @@ class ModelBank:
                 wanders_px = np.minimum(_GHOST_WANDER_SHARE * sizes_px, _GHOST_WANDER_PX)
             _rest(states, covariances, models, layer, mobilities, wanders_px)
         models = np.flatnonzero(MOVING)
-        accelerations = np.hypot(_A0 * acceleration_px_s2, _TURN_SHARE * sizes_px)
-        _move(states, covariances, models, background, accelerations, _W2 * sizes_px)
+        accelerations = np.hypot(acceleration_px_s2, _TURN_SHARE * sizes_px)
+        _move(states, covariances, models, background, accelerations)
         return ModelBank(mixed.log_weights, states, covariances)
 
     def log_densities(self, places_px: FloatArray, covariances_px2: FloatArray) -> FloatArray:
@@ -251,9 +252,8 @@ def _rest(
 
 
 def _move(
-    states: FloatArray, covariances: FloatArray, models: IntArray, background: Background, accelerations: FloatArray,
-    wanders_px: FloatArray,
-) -> None:  # fmt: skip
+    states: FloatArray, covariances: FloatArray, models: IntArray, background: Background, accelerations: FloatArray
+) -> None:
     """Let moving objects go on with their velocity, then carry them along with the reference layer.
 
     Process noise is white acceleration (Bar-Shalom, "Estimation with Applications to Tracking and Navigation", 6.3.2).
@@ -272,7 +272,7 @@ def _move(
     block = np.array([[dt_s**4 / 4, dt_s**3 / 2], [dt_s**3 / 2, dt_s**2]])
     scales = (accelerations[:, None] * _ACCELERATION[models]).reshape(-1) ** 2
     spread = transition @ spread @ transition.swapaxes(1, 2) + scales[:, None, None] * np.kron(block, np.eye(2))
-    spread[:, :2, :2] += errors + (np.repeat(wanders_px, len(models)) ** 2)[:, None, None] * np.eye(2)
+    spread[:, :2, :2] += errors
     velocity = np.einsum("nij,nj->ni", jacobians, own[:, 2:])
     shape = (len(states), len(models))
     states[:, models] = np.concatenate([carried, velocity], axis=1).reshape(*shape, 4)
