@@ -99,10 +99,18 @@ def prepare_folder(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
+def final_error(summary: dict[str, Any]) -> str:
+    """Describe the last pointing error, to the centroid of the visible part and to the center of mass where known."""
+    visible, mass = (summary[f"pointing_error{to}_deg_final"] for to in ("", "_to_center_of_mass"))
+    if visible is None:
+        return "the target is out of view at the end"
+    beside = "" if mass is None else f" ({mass:.2f} deg to the center of mass)"
+    return f"final pointing error {visible:.2f} deg{beside}"
+
+
 def tell(summary: dict[str, Any], out: Path) -> int:
-    """Say in three lines what happened and what to look at; give the exit status."""
-    error = summary["pointing_error_deg_final"]
-    final = "the target is out of view at the end" if error is None else f"final pointing error {error:.2f} deg"
+    """Print in three lines what happened and what to look at, and return the exit status."""
+    final = final_error(summary)
     print(
         f"{summary['frames']} frames of {summary['scenario']}: {summary['confirmed_objects']} objects confirmed, in "
         f"view in {100 * summary['in_view_fraction']:.0f}% of the frames after that, {final}"

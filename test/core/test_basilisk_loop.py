@@ -92,6 +92,9 @@ def test_true_bearings_are_pointed_at_within_the_figures(tmp_path: Path, latency
     # The sphere moves by 1.04 m/s, 100 m away.
     assert figures["bearing_rate_deg_s"][1] == pytest.approx(np.degrees(1.04 / 100), rel=0.1)
     assert all(row["met"] for row in judge(figures)), table(figures)
+    printed = [line for line in table(figures) if "to the center of mass" in line]
+    to_mass = [figures["ours"][f"pointing_error_to_center_of_mass_deg_{key}"] for key in ("median", "p95")]
+    assert [line.split()[-1] for line in printed] == [f"{value:.3g}" for value in to_mass]
     written = json.loads((tmp_path / "loop.json").read_text())
     assert len(written["history"]["time_s"]) == 296
     assert (tmp_path / "pointing.png").stat().st_size > 10_000

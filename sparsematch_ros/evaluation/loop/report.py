@@ -163,7 +163,7 @@ def _plot(flown: Flown, run: LoopRun) -> PointingPlot:
 
 
 def table(figures: Figures) -> list[str]:
-    """Give the lines that are printed."""
+    """Write the lines that are printed: figures with their limits, and the error to the center of mass, without one."""
     lines = [
         f"{figures['scenario']}: slew of {figures['slew_angle_deg']:g} deg to a target at "
         f"{figures['range_m'][0]:g} to {figures['range_m'][1]:g} m that turns by {figures['bearing_rate_deg_s'][0]:g} "
@@ -172,6 +172,9 @@ def table(figures: Figures) -> list[str]:
     for row in figures["figures"]:
         value, limit = (_number(row[key]) for key in ("value", "limit"))
         lines.append(f"  {row['figure']:<62} {value:>9} {'<=' if row['met'] else '> '} {limit}")
+    for name, key in (("median", "median"), ("95th percentile", "p95")):
+        value = _number(figures["ours"][f"pointing_error_to_center_of_mass_deg_{key}"])
+        lines.append(f"  {f'settled pointing error to the center of mass, {name} [deg]':<62} {value:>9}")
     return lines
 
 
