@@ -24,8 +24,9 @@ class Canvas:
 
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        """Start with a black, empty picture."""
+    def __init__(self, height: int, width: int, least_light_e: float = 0.0) -> None:
+        """Start with a black, empty picture, in which labels and centroids count pixels of at least so much light."""
+        self._least_light_e = least_light_e
         self.light_e: NDArray[np.float32] = np.zeros((height, width, 3), dtype=np.float32)
         self.labels: NDArray[np.uint16] = np.zeros((height, width), dtype=np.uint16)
         self.centroids_px: dict[int, FloatArray] = {}
@@ -47,7 +48,7 @@ class Canvas:
         box, coverage = sharp.box, sharp.coverage
         where = box.slices
         free = self._free_sharp[where]
-        visible = coverage * free
+        visible = coverage * free * (sharp.light_e.mean(axis=2) >= self._least_light_e)
         owned = (visible >= OWNED) & (self.labels[where] == 0)
         if disc is not None and not owned.any():
             owned = self._nearest(box, disc.centre_px, free)

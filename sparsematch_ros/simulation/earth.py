@@ -87,7 +87,8 @@ class Earth:
         normals = (directions * along_km[:, None] - self._distance_km * nadir) / RADIUS_KM
         cosine_sun = normals @ sun
         view = np.clip(-np.einsum("ij,ij->i", normals, directions), 0.02, 1)[:, None]
-        clouds = np.clip((self._fractal(normals, 40.0, 5) - 0.50) * 4.5, 0, 1)[:, None]
+        noise = self._fractal(normals, 40.0, self._spec.cloud_octaves)
+        clouds = np.clip((noise - (1 - self._spec.clouds)) * 4.5, 0, 1)[:, None]
         land = np.clip((self._fractal(normals + 0.37, 5.0, 4) - 0.55) * 12, 0, 1)[:, None]
         ground = OCEAN + (LAND - OCEAN) * land
         colour = ground + (CLOUD - ground) * clouds

@@ -23,7 +23,7 @@ from sparsematch_ros.simulation.camera_specs import (
 )
 from sparsematch_ros.simulation.object_specs import CloudSpec, ObjectSpec, Vector3
 from sparsematch_ros.simulation.spacecraft_specs import SpacecraftSpec
-from sparsematch_ros.simulation.strict_yaml import Checked, load_strict, within
+from sparsematch_ros.simulation.strict_yaml import Checked, load_strict, one_of, within
 from sparsematch_ros.simulation.timing import frame_tick
 
 SHARE_FOLDER = Path("share") / "sparsematch_ros"
@@ -50,6 +50,8 @@ class EarthSpec(Checked):
         altitude_km: of the camera.
         atmosphere_km: scale height of the glow at the limb.
         brightness: of clouds facing the Sun, in units of a white surface.
+        clouds: how much of the ground clouds cover: they lie where noise in [0, 1] exceeds 1 - `clouds`.
+        cloud_octaves: octaves of that noise, the finest of 160 km / 2^(octaves - 1).
 
     """
 
@@ -57,6 +59,8 @@ class EarthSpec(Checked):
     altitude_km: float = within(above=0.0, maximum=1e6, default=500.0)
     atmosphere_km: float = within(above=0.0, maximum=500.0, default=14.0)
     brightness: float = within(minimum=0.0, maximum=10.0, default=0.7)
+    clouds: float = within(minimum=0.0, maximum=1.0, default=0.5)
+    cloud_octaves: int = within(minimum=1, maximum=9, default=5)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Scenario(Checked):
         flare: what the Sun makes of the image when it is in the field; None for nothing.
         telemetry: errors of the reported attitudes; None for none.
         cloud: many small objects beside the others.
+        truth_of: what masks and centroids of the truth count: "silhouette", all that an object covers; "lit", only what
+            stands 3 sigma above the noise of an empty sky.
         variation: how seeds differ; None: in noise, stars and the cloud alone.
         seed: of the times of the images.
         folder: where the scenario file lies; mesh files are relative to it.
@@ -121,6 +127,7 @@ class Scenario(Checked):
     telemetry: TelemetrySpec | None = None
     stars: StarsSpec | None = None
     earth: EarthSpec | None = None
+    truth_of: str = one_of("silhouette", "lit", default="silhouette")
     objects: tuple[ObjectSpec, ...] = ()
     cloud: CloudSpec | None = None
     variation: VariationSpec | None = None

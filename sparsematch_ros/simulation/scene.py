@@ -20,12 +20,23 @@ from sparsematch_ros.simulation.object_specs import PointSpec
 from sparsematch_ros.simulation.pixels import Disc, Layer, PixelRays, disc_coverage
 from sparsematch_ros.simulation.raycast import BodyCaster, View
 from sparsematch_ros.simulation.scenario import Scenario
-from sparsematch_ros.simulation.sensor import Samples, add_halo, blur_core, expose, flicker_gain, point_flux_e
+from sparsematch_ros.simulation.sensor import (
+    Samples,
+    add_halo,
+    blur_core,
+    expose,
+    flicker_gain,
+    point_flux_e,
+    sky_noise_e,
+)
 from sparsematch_ros.simulation.smear import RigidMotion, Smear
 from sparsematch_ros.simulation.stars import add_spots, project_stars, random_sky
 from sparsematch_ros.simulation.telemetry import programme_telemetry
 from sparsematch_ros.simulation.variation import realise
 from sparsematch_ros.simulation.world import ScenarioWorld, Snapshot, World, unit
+
+# Light of an object that counts as seen, over the noise of an empty sky.
+LIT_SIGMA = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +121,8 @@ class Scene:
         sensor = self.scenario.sensor
         rotation_CN = Rotation.from_quat(q_NC_xyzw).inv()
         smear = None if turn_C_rad is None or not sensor.smear else Smear(self.camera, turn_C_rad)
-        canvas = Canvas(self.camera.height, self.camera.width)
+        least_e = LIT_SIGMA * sky_noise_e(sensor) if self.scenario.truth_of == "lit" else 0.0
+        canvas = Canvas(self.camera.height, self.camera.width, least_e)
         snapshot = self.world.at(time_s)
         self._draw_objects(canvas, snapshot, rotation_CN, smear)
         self._draw_earth(canvas, snapshot, rotation_CN, smear)

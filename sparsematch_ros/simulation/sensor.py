@@ -61,6 +61,12 @@ def white_level(sensor: SensorSpec) -> int:
     return 2**sensor.bits - 1
 
 
+def sky_noise_e(sensor: SensorSpec) -> float:
+    """Compute the standard deviation of a pixel of empty sky [electrons]."""
+    step_e = sensor.saturation_e / white_level(sensor)
+    return float(np.sqrt(sensor.dark_e_s * sensor.exposure_s + sensor.read_noise_e**2 + step_e**2 / 12))
+
+
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """Compress an image `(H, W, 3)` by JPEG and read it again; quality 0 leaves it as it is."""
     if quality == 0:
