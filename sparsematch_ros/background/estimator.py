@@ -23,10 +23,11 @@ from sparsematch_ros.geometry import apply_homography, mahalanobis2
 _SKY_SHARE = 0.4
 # Less of the image than this shows no ground.
 _GROUND_SHARE = 0.02
-# Layers whose motion differs by less than this are the same.
-_SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 3.0
-# Among the brightest sources of a sky at least this share are stars.
-_STARRY_SHARE = 0.8
+# Layers whose motion differs by less than this at half of the stars are the same.
+_SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 0.7
+# Among the brightest sources of a sky at least these shares are stars: where that alone proves it, and where its motion
+# does.
+_STARRY_SHARE, _LEAST_STARRY_SHARE = 0.8, 0.5
 # What is rough, and correlates this much with the frame before, is texture and no noise of a sensor.
 _MOST_ROUGHNESS, _MOST_REPEATED = 4.0, 0.5
 # A change of the interval extrapolates the motion by no more than this factor.
@@ -181,17 +182,18 @@ def _sky_in_view(stars: Layer | None, ground: Layer, previous: View, current: Vi
     if stars is None:
         return False
     rough = current.roughness > _MOST_ROUGHNESS
+    starry = stars.inliers / max(len(current.stars.points_px), 1)
     if current.sky_share >= _SKY_SHARE:
-        starry = stars.inliers > _STARRY_SHARE * len(current.stars.points_px)
-        return starry or not (rough and _repeated(previous.texture, current.texture, ground) > _MOST_REPEATED)
-    if rough or stars.inliers == 0:
+        texture = rough and _repeated(previous.texture, current.texture, ground) > _MOST_REPEATED
+        return starry > _STARRY_SHARE or not texture
+    if rough or starry < _LEAST_STARRY_SHARE:
         return False
-    height, width = current.frame.size
-    corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
-    by_stars, by_ground = stars.transport(corners), ground.transport(corners)
+    # Where the stars are: elsewhere both may be wrong.
+    places = previous.stars.points_px
+    by_stars, by_ground = stars.transport(places), ground.transport(places)
     spread = by_stars.covariances_px2 + by_ground.covariances_px2 + _SAME_MOTION_PX**2 * np.eye(2)
     distance2 = mahalanobis2(by_stars.points_px - by_ground.points_px, spread)
-    return bool(distance2.max() > _SAME_MOTION_SIGMA**2)
+    return bool(np.median(distance2) > _SAME_MOTION_SIGMA**2)
 
 
 def _repeated(before: NDArray[np.float32], after: NDArray[np.float32], layer: Layer) -> float:
