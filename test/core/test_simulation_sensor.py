@@ -182,3 +182,27 @@ def test_frames_carry_the_reported_attitude_and_truth_the_true_one(tmp_path):
 def test_a_wrong_section_is_refused_by_name(section, message):
     with pytest.raises(SparsematchError, match=message):
         build(Scenario, {"name": "n", "description": "d", "frames": 2, "rate_hz": 1, **section}, "")
+
+
+def test_truth_of_what_is_lit_is_the_half_that_faces_the_sun():
+    """A sphere lit from the right: half of its disc, and the centroid 4 r / (3 pi) to the right of its center."""
+    ball = ObjectSpec(
+        "ball", MotionSpec((0.0, 0.0, 50.0)), mesh=MeshSpec("sphere", size_m=10.0, albedo=(1.0, 1.0, 1.0))
+    )
+    scenario = replace(EMPTY, objects=(ball,), sun=(1.0, 0.0, 0.0), ambient=0.0, sensor=replace(QUIET, white_e_s=1e7))
+    whole, lit = (Scene(replace(scenario, truth_of=kind), 0).render(0.0, IDENTITY) for kind in ("silhouette", "lit"))
+    radius_px = FOCAL_PX * np.tan(np.arcsin(0.1))
+    assert np.array_equal(whole.image, lit.image)
+    assert (whole.labels == 1).sum() == pytest.approx(np.pi * radius_px**2, rel=0.02)
+    assert (lit.labels == 1).sum() == pytest.approx(np.pi * radius_px**2 / 2, rel=0.05)
+    assert whole.centroids_px[1] == pytest.approx(CENTER_PX, abs=0.1)
+    assert lit.centroids_px[1] == pytest.approx(CENTER_PX + np.array([4 * radius_px / (3 * np.pi), 0]), abs=0.4)
+
+
+def test_what_is_not_lit_still_hides_what_lies_behind():
+    wall = ObjectSpec("wall", MotionSpec((0.0, 0.0, 50.0)), mesh=MeshSpec("box", size_m=20.0))
+    dot = ObjectSpec("dot", MotionSpec((0.0, 0.0, 100.0)), point=PointSpec(4.0, flux_e=20000.0))
+    scenario = replace(EMPTY, objects=(wall, dot), sun=(0.0, 0.0, 1.0), ambient=0.0, truth_of="lit")
+    rendered = Scene(scenario, 0).render(0.0, IDENTITY)
+    assert rendered.centroids_px == {}
+    assert rendered.image.max() <= 5
