@@ -48,6 +48,23 @@ class Earth:
         """Half angle of the disc as seen from the camera [rad]."""
         return float(np.arcsin(RADIUS_KM / self._distance_km))
 
+    def fills(self, directions_N: FloatArray, nadir_N: FloatArray) -> bool:
+        """Check whether all of these unit vectors `(N, 3)` meet the ground; the image's corners tell of the image."""
+        return bool((directions_N @ nadir_N > np.cos(self.angular_radius_rad)).all())
+
+    def carry(self, directions_N: FloatArray, nadir_before_N: FloatArray, nadir_now_N: FloatArray) -> FloatArray:
+        """Compute in which directions `(N, 3)` the ground is seen now that was seen in given ones before.
+
+        Args:
+            directions_N: `(N, 3)` unit vectors that meet the ground.
+            nadir_before_N: `(3,)` unit vector to Earth's center then.
+            nadir_now_N: the same now; the ground rests in N.
+
+        """
+        cosine = directions_N @ nadir_before_N
+        along_km = self._distance_km * cosine - np.sqrt(RADIUS_KM**2 - self._distance_km**2 * (1 - cosine**2))
+        return np.asarray(directions_N * along_km[:, None] + self._distance_km * (nadir_now_N - nadir_before_N))
+
     def look(self, directions_N: FloatArray, nadir_N: FloatArray, sun_N: FloatArray) -> EarthView:
         """Say what rays see.
 

@@ -64,6 +64,7 @@ class Scene:
         seed: of everything that is random.
         camera: intrinsics.
         world: where everything is.
+        earth: Earth, or None where the scenario has none.
 
     """
 
@@ -88,7 +89,7 @@ class Scene:
         self._casters = [
             BodyCaster(build_body(spec.mesh, Path(scenario.folder))) if spec.mesh else None for spec in scenario.objects
         ]
-        self._earth = Earth(scenario.earth, seed) if scenario.earth else None
+        self.earth = Earth(scenario.earth, seed) if scenario.earth else None
         self._faults = (
             SensorFaults(scenario.faults, self.camera.height, self.camera.width, seed) if scenario.faults else None
         )
@@ -205,9 +206,9 @@ class Scene:
         return Layer(disc.box, disc.coverage, light_e), disc
 
     def _draw_earth(self, canvas: Canvas, snapshot: Snapshot, rotation_CN: Rotation, smear: Smear | None) -> None:
-        if self._earth is None:
+        if self.earth is None:
             return
-        view = self._earth.look(rotation_CN.inv().apply(self._rays.units), snapshot.nadir_N, self._sun_N)
+        view = self.earth.look(rotation_CN.inv().apply(self._rays.units), snapshot.nadir_N, self._sun_N)
         sensor = self.scenario.sensor
         light_e = (view.brightness * sensor.white_e_s * sensor.exposure_s).astype(np.float32)
         light_e = light_e.reshape(self.camera.height, self.camera.width, 3)

@@ -1,4 +1,7 @@
-"""The truth about what is seen, in the keys of `objects.jsonl`."""
+"""The truth about what is seen, in the keys of `objects.jsonl`.
+
+Velocities are against the stars, or against the ground where Earth fills the image; bearing rates are inertial always.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,10 @@ class TruthRecorder:
         self._centroids: dict[int, FloatArray] = {}
         self._time_s = 0.0
         self._rotation_NC = Rotation.identity()
+        self._nadir_N = np.array([0.0, 0.0, 1.0])
+        right, bottom = self._camera.width - 1.0, self._camera.height - 1.0
+        corners = np.array([[0.0, 0.0], [right, 0.0], [0.0, bottom], [right, bottom]])
+        self._corners_C: FloatArray = self._camera.bearings(corners)
 
     def record(self, frame: int, time_s: float, q_NC_xyzw: FloatArray, rendered: Rendered) -> list[Record]:
         """Give one record for every object that shows, and remember the frame.
@@ -54,16 +61,19 @@ class TruthRecorder:
         for number in sorted(rendered.centroids_px):
             line: Record = {"frame": frame, "stamp_s": time_s, "id": number, "state": "confirmed"}
             line["moving"] = self._line_of_sight_speed_px_s(states[number - 1], camera) >= MOVING_SPEED_PX_S
-            line |= self._motion(number, time_s, rotation_NC, rendered.centroids_px[number])
+            line |= self._motion(number, time_s, rotation_NC, rendered.centroids_px[number], snapshot.nadir_N)
             line |= self._shape(rendered.labels == number)
             relative_C = rotation_NC.inv().apply(states[number - 1].position_N_m - camera.position_N_m)
             line["center_of_mass_px"] = _listed(self._camera.project(relative_C)[0])
             records.append(line)
         self._centroids, self._time_s, self._rotation_NC = dict(rendered.centroids_px), time_s, rotation_NC
+        self._nadir_N = snapshot.nadir_N
         return records
 
-    def _motion(self, number: int, time_s: float, rotation_NC: Rotation, centroid: FloatArray) -> Record:
-        """Give centroid, bearing and their rates; the rates are null without a frame before."""
+    def _motion(
+        self, number: int, time_s: float, rotation_NC: Rotation, centroid: FloatArray, nadir_N: FloatArray
+    ) -> Record:
+        """Compute centroid, bearing and their rates; the rates are null without a frame before."""
         velocity = apparent = rate = None
         before = self._centroids.get(number)
         dt_s = time_s - self._time_s
@@ -73,6 +83,8 @@ class TruthRecorder:
             carried = self._camera.project(turn.apply(self._camera.bearings(before[None])))[0]
             velocity, apparent = (centroid - carried) / dt_s, (centroid - before) / dt_s
             rate = self._camera.bearing_jacobian(centroid[None])[0] @ velocity
+            ground = self._carried_ground(before, rotation_NC, nadir_N)
+            velocity = velocity if ground is None else (centroid - ground) / dt_s
         return {
             "centroid_px": _listed(centroid),
             "velocity_px_s": _listed(velocity),
@@ -83,6 +95,14 @@ class TruthRecorder:
             "bearing_rate_covariance": None,
             "confidence": 1.0,
         }
+
+    def _carried_ground(self, before_px: FloatArray, rotation_NC: Rotation, nadir_N: FloatArray) -> FloatArray | None:
+        """Compute where the ground behind an old place `(2,)` is now; None unless Earth filled the image before."""
+        earth = self._scene.earth
+        if earth is None or not earth.fills(self._rotation_NC.apply(self._corners_C), self._nadir_N):
+            return None
+        seen_N = self._rotation_NC.apply(self._camera.bearings(before_px[None]))
+        return np.asarray(self._camera.project(rotation_NC.inv().apply(earth.carry(seen_N, self._nadir_N, nadir_N)))[0])
 
     @staticmethod
     def _shape(mask: NDArray[np.bool_]) -> Record:

@@ -1,5 +1,6 @@
 """Scenarios of what cameras see outside our first ones: what each promises, from geometry and from single frames."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -9,11 +10,14 @@ from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.simulation.motion import camera_state, object_states
+from sparsematch_ros.simulation.object_specs import AttitudeSpec, MeshSpec, MotionSpec
 from sparsematch_ros.simulation.scenario import EarthSpec, load_scenario
 from sparsematch_ros.simulation.scene import Scene
 from sparsematch_ros.simulation.smear import Smear
 from sparsematch_ros.simulation.stars import project_stars, random_sky
+from sparsematch_ros.simulation.truth import TruthRecorder
 
+IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 SEEDS = [0, 101]
 OCCUPIED = (
     "earth_bright", "earth_dim", "limb_turning", "own_slew", "dense_stars", "hot_pixels", "sun_flare", "self_shadow",
@@ -72,9 +76,9 @@ def test_earth_fills_the_frame_and_drifts(name, low, high):
     rays_N = Rotation.from_quat(scene.programme(20.0)).apply(scene._rays.units[::97])
     nadir_N = scene.world.at(20.0).nadir_N
     assert np.degrees(np.arccos(rays_N @ nadir_N)).max() < np.degrees(np.arcsin(6371 / 6871))
-    # The ground under a circular orbit at 500 km: 0.0011069 rad/s * 6371 km / 500 km, in pixels a frame.
-    drift_px = 0.0011069 * 6371 / 500 * scene.camera.matrix[0, 0] / scene.scenario.rate_hz
-    assert drift_px == pytest.approx(6.2, abs=0.1)
+    # A camera on a circular orbit at 500 km, which does not turn: 0.0011069 rad/s * 6871 km / 500 km, in pixels a frame.
+    drift_px = 0.0011069 * 6871 / 500 * scene.camera.matrix[0, 0] / scene.scenario.rate_hz
+    assert drift_px == pytest.approx(6.7, abs=0.1)
     first, second = (shoot(scene, frame) for frame in (20, 21))
     ground = (first.labels == 0) & (second.labels == 0)
     levels = first.image[..., 2].astype(float)
@@ -226,8 +230,32 @@ def test_clouds_cover_as_much_as_they_are_told():
     for clouds in (0.0, 0.5, 0.75, 1.0):
         scenario = load_scenario("earth_bright")
         earth = EarthSpec(scenario.earth.nadir, 500.0, brightness=0.7, clouds=clouds)
-        image = shoot(Scene(type(scenario)(**{**vars(scenario), "earth": earth, "objects": ()}), 1), 0).image
+        image = shoot(Scene(replace(scenario, earth=earth, objects=()), 1), 0).image
         shares.append((image[..., 0] > 90).mean())
     assert shares[0] == 0
     assert shares == sorted(shares)
     assert shares[-1] > 0.95
+
+
+def test_velocity_is_against_the_ground_where_earth_fills_the_frame():
+    """An object that rests in N has the ground's drift for velocity, reversed, and no bearing rate."""
+    scenario = load_scenario("earth_bright")
+    rests = replace(scenario.objects[0], motion=MotionSpec((100.0, 0.0, 0.0)), attitude=AttitudeSpec())
+    ball = replace(rests, mesh=MeshSpec("sphere", size_m=5.0))
+    scene = Scene(replace(scenario, objects=(ball,), variation=None), 0)
+    recorder = TruthRecorder(scene)
+    lines = [recorder.record(k, k / 2, scene.programme(k / 2), shoot(scene, k))[0] for k in range(3)]
+    # 0.0011069 rad/s * 6871 km / 500 km, times the focal length: the ground goes to the left.
+    drift_px_s = 0.0011069 * 6871 / 500 * scene.camera.matrix[0, 0]
+    assert lines[2]["velocity_px_s"] == pytest.approx([drift_px_s, 0.0], abs=0.1)
+    assert lines[2]["apparent_velocity_px_s"] == pytest.approx([0, 0], abs=0.01)
+    assert lines[2]["bearing_rate_rad_s"] == pytest.approx([0, 0, 0], abs=1e-5)
+
+
+def test_velocity_is_against_the_stars_where_the_limb_is_in_the_frame():
+    scenario = load_scenario("limb_pass")
+    ball = replace(scenario.objects[0], motion=MotionSpec((0.0, 12.0, 85.0)), mesh=MeshSpec("sphere", size_m=5.0))
+    scene = Scene(replace(scenario, objects=(ball,)), 0)
+    recorder = TruthRecorder(scene)
+    lines = [recorder.record(k, k / 2, IDENTITY, scene.render(k / 2, IDENTITY))[0] for k in range(2)]
+    assert lines[1]["velocity_px_s"] == pytest.approx([0, 0], abs=0.01)
