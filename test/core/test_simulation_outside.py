@@ -76,7 +76,7 @@ def test_earth_fills_the_frame_and_drifts(name, low, high):
     rays_N = Rotation.from_quat(scene.programme(20.0)).apply(scene._rays.units[::97])
     nadir_N = scene.world.at(20.0).nadir_N
     assert np.degrees(np.arccos(rays_N @ nadir_N)).max() < np.degrees(np.arcsin(6371 / 6871))
-    # A camera on a circular orbit at 500 km, which does not turn: 0.0011069 rad/s * 6871 km / 500 km, in pixels a frame.
+    # A camera on an orbit at 500 km that does not turn: 0.0011069 rad/s * 6871 km / 500 km, in pixels a frame.
     drift_px = 0.0011069 * 6871 / 500 * scene.camera.matrix[0, 0] / scene.scenario.rate_hz
     assert drift_px == pytest.approx(6.7, abs=0.1)
     first, second = (shoot(scene, frame) for frame in (20, 21))
