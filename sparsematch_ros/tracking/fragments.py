@@ -10,8 +10,8 @@ from sparsematch_ros.geometry import box_intersection, mahalanobis2
 from sparsematch_ros.tracking.models import MOVING
 from sparsematch_ros.tracking.table import TrackTable
 
-# A part is within this share of the whole's longer side from it.
-_GAP_SHARE = 0.25
+# A part is smaller than this share of the whole, and within this share of its longer side from it.
+_AREA_SHARE, _GAP_SHARE = 0.5, 0.25
 # It is a part for good where this share of its box lies in that of the whole, and both velocities are known to this
 # share of the speed.
 _INSIDE_SHARE, _KNOWN_SHARE = 0.7, 0.2
@@ -36,7 +36,7 @@ def find_fragments(table: TrackTable) -> tuple[BoolArray, BoolArray]:
     spread = covariances[:, None, 2:, 2:] + covariances[None, :, 2:, 2:]
     spread = spread + ((_TURN_RAD_S / 2 * distances) ** 2)[..., None, None] * np.eye(2) + 1e-9 * np.eye(2)
     together = mahalanobis2(states[:, None, 2:] - states[None, :, 2:], spread) < _LIMIT
-    smaller = table.areas_px[:, None] < table.areas_px[None]
+    smaller = table.areas_px[:, None] < _AREA_SHARE * table.areas_px[None]
     reach = _GAP_SHARE * np.maximum(extent.max(axis=1)[:, None], extent.max(axis=1)[None])
     # A glint slides over the body on which it is, so inside of one a point source is a part however it moves.
     inside = table.point_source[:, None] & (gaps == 0)

@@ -12,7 +12,7 @@ from sparsematch_ros.data import ObjectState, SpaceObject
 from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.segments import MaskRows, Segments, assemble
-from sparsematch_ros.tracking.fragments import are_fragments
+from sparsematch_ros.tracking.fragments import find_fragments
 from sparsematch_ros.tracking.models import ModelBank
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.table import TrackTable
@@ -217,15 +217,15 @@ def test_a_small_piece_beside_a_large_body_goes_with_it(
 ) -> None:
     middle = np.array(box[:2]) + np.array(box[2:]) / 2
     states, boxes = [[40, 55, 20, 0], [*middle, *velocity]], [[10, 25, 60, 60], box]
-    assert are_fragments(table_of(states, boxes)).tolist() == [False, is_part]
-    assert not are_fragments(table_of(states, boxes, points=[True, False])).any()  # A point has no pieces.
+    assert find_fragments(table_of(states, boxes))[0].tolist() == [False, is_part]
+    assert not find_fragments(table_of(states, boxes, points=[True, False]))[0].any()  # A point has no pieces.
 
 
 def test_a_glint_on_a_body_is_a_piece_however_it_slides() -> None:
     boxes = [[10, 25, 60, 60], [30, 40, 3, 3]]
     states = [[40, 55, 20, 0], [31, 41, 80, 30]]
-    assert are_fragments(table_of(states, boxes, points=[False, True])).tolist() == [False, True]
-    assert are_fragments(table_of(states, boxes)).tolist() == [False, False]
+    assert find_fragments(table_of(states, boxes, points=[False, True]))[0].tolist() == [False, True]
+    assert find_fragments(table_of(states, boxes))[0].tolist() == [False, False]
 
 
 def test_a_piece_is_not_confirmed_while_a_passing_object_is(line: Lines) -> None:

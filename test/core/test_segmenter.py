@@ -227,8 +227,8 @@ def test_cut_masks_are_those_that_reach_an_inner_border(
 def test_masks_are_weighed_by_what_was_detected(sam: PromptedSam) -> None:
     """A box of 40 x 20 px is foreground, with sky to its left and ground of no evidence elsewhere.
 
-    The box itself agrees wholly, its half by a half; what reaches into the sky as far again agrees by a half; over
-    ground of which nothing is known it costs nothing, and where the ground agrees with its motion it costs something.
+    The box itself agrees wholly, its half by a half; what reaches as far again into the sky, or over ground that visibly
+    rests, agrees by a half. Where no motion is measured ground costs nothing, where none would show half as much.
     """
     size = (128, 128)
     foreground, sky = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
@@ -246,7 +246,10 @@ def test_masks_are_weighed_by_what_was_detected(sam: PromptedSam) -> None:
     found = detection_agreement(masks, embedding, unknown, boxes)[0].tolist()
     assert found == pytest.approx([1.0, 0.5, 0.5, 1.0], abs=0.01)
     over_ground = detection_agreement(masks, embedding, quiet, boxes)[0].tolist()
-    assert over_ground[:3] == pytest.approx(found[:3], abs=0.01) and 0.5 < over_ground[3] < 1.0
+    assert over_ground == pytest.approx([*found[:3], 0.5], abs=0.01)
+    smooth = replace(unknown, evidence=np.full(size, np.nan, dtype=np.float32))
+    over_smooth = detection_agreement(masks, embedding, smooth, boxes)[0].tolist()
+    assert over_smooth == pytest.approx([*found[:3], 1 / 1.5], abs=0.01)
 
 
 def test_of_two_masks_the_whole_goes_before_its_part(sam: PromptedSam) -> None:

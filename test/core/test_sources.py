@@ -128,9 +128,9 @@ def test_streaks_of_a_slew_are_sources_at_their_middles(smear_px: tuple[float, f
     assert np.sqrt(np.mean((errors @ direction) ** 2)) < 0.3
     assert np.sqrt(np.mean((errors @ [-direction[1], direction[0]]) ** 2)) < 0.15
     assert np.sqrt(np.mean((errors / sources.sigmas_px.mean()) ** 2)) < 1.5
-    if length > 7:
-        # The ends of a streak are too faint to count: a fifth is missing at most. The sign is not known.
-        assert abs(sources.smear_px @ direction) == pytest.approx(length, rel=0.2)
+    if length > 4:
+        # The ends of a streak are too faint to count: a quarter is missing at most. The sign is not known.
+        assert abs(sources.smear_px @ direction) == pytest.approx(length, rel=0.25)
         assert abs(sources.smear_px @ [-direction[1], direction[0]]) < 0.5
     else:
         assert not sources.smear_px.any()
