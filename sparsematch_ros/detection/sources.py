@@ -25,6 +25,9 @@ _DIRECTIONS = 12
 # Where a point source has sunk to the threshold, and this much farther out [px], the sky shows in this share of the
 # directions at least.
 _FOOT_PX, _EMBEDDED_SHARE = 2.5, 0.6
+# A body lights this many times the pixels that its peaks explain, each with an edge [px], and is longer than wide by
+# this factor.
+_MOST_LIT, _EDGE_PX, _LONG = 1.7, 0.5, 1.7
 # What is this much sharper than the sharper ones of the frame's sources is no image of the optics: a hot pixel.
 _MOST_SHARPNESS = 1.7
 # The frame's sources are smeared when the median of their second moments is this elongated; so many are asked.
@@ -91,6 +94,7 @@ def detect_sources(radiance: Radiance, levels: Raster, least_snr: float, most: i
     response = _filtered(radiance, smear)
     x, y = _peaks(response, FAINT_SHARE * least_snr, smear)
     x, y = _point_like(response, x, y, smear, FAINT_SHARE * least_snr)
+    x, y = _without_arms(response, x, y, smear, least_snr)
     if len(x) == 0:
         return nothing
     lit = _lit_pixels(response, x, y, FAINT_SHARE * least_snr, smear)
@@ -174,6 +178,37 @@ def _point_like(
     reach = np.sqrt(2 * np.log(np.maximum(peak / threshold, 1.0)))
     foot = _sampled(response, x, y, reach[:, None, None] * contour + _FOOT_PX * circle)
     good = (opposite < _MOST_ON_CONTOUR * peak + 1.0) & ((foot > threshold).mean(axis=1) < _EMBEDDED_SHARE)
+    return x[good], y[good]
+
+
+def _without_arms(
+    response: Raster, x: IntArray, y: IntArray, smear_px: FloatArray, threshold: float
+) -> tuple[IntArray, IntArray]:
+    """Drop the peaks of bodies with a bright core and dim arms, such as a craft with its panels.
+
+    They light more pixels than their peaks explain, and lie along a line; halos of bright stars are round. Where all
+    sources are smeared, streaks that touch do the same.
+    """
+    if len(x) == 0 or smear_px.any():
+        return x, y
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((response > threshold).astype(np.uint8), connectivity=8)
+    owner = labels[y, x]
+    root = _spread_root(smear_px)
+    reach = np.sqrt(2 * np.log(np.maximum(response[y, x] / threshold, 1.0)))
+    explained = np.bincount(owner, np.pi * (reach * np.sqrt(np.linalg.det(root)) + _EDGE_PX) ** 2, count)
+    large = stats[:, cv2.CC_STAT_AREA] > _MOST_LIT * explained
+    large[0] = False
+    large &= explained > 0
+    rows, columns = np.nonzero(large[labels])
+    if len(rows) == 0:
+        return x, y
+    part = labels[rows, columns]
+    places = np.stack([columns, rows], axis=1) @ np.linalg.inv(root)
+    size = np.maximum(np.bincount(part, minlength=count), 1)[:, None]
+    apart = places - (np.stack([np.bincount(part, each, count) for each in places.T], axis=1) / size)[part]
+    xx, xy, yy = (np.bincount(part, a * b, count) for a, b in ((apart[:, 0],) * 2, apart.T, (apart[:, 1],) * 2))
+    long = xx + yy + np.hypot(xx - yy, 2 * xy) > _LONG**2 * (xx + yy - np.hypot(xx - yy, 2 * xy))
+    good = ~(large & long)[owner]
     return x[good], y[good]
 
 
