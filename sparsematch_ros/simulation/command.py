@@ -46,17 +46,15 @@ def simulate(scenario: str, out: Path, seed: int = 0, frames: int | None = None)
     # Marks the folder as a flight's from the first frame on.
     _write_lines(out / "truth.jsonl", [])
     recorder = TruthRecorder(scene)
-    stamps: list[Record] = []
-    truth: list[Record] = []
+    stamps, truth = list[Record](), list[Record]()
     for index in track(range(count), description=f"simulate {flight.name}"):
         time_s = flight.time_s(index)
-        attitude = scene.programme(time_s)
+        attitude, name = scene.programme(time_s), f"{index:06d}.png"
         rendered = scene.render(time_s, attitude, scene.programme_turn(time_s))
-        name = f"{index:06d}.png"
         _write_image(out / "frames" / name, np.ascontiguousarray(rendered.image[..., ::-1]))
         _write_image(out / "masks" / name, rendered.labels)
-        reported = scene.programme_telemetry(time_s)
-        stamps.append({"frame": index, "file": name, "stamp_s": time_s, "q_NC_xyzw": reported.tolist()})
+        reported = scene.programme_telemetry(time_s).tolist()
+        stamps.append({"frame": index, "file": name, "stamp_s": time_s, "q_NC_xyzw": reported})
         truth += recorder.record(index, time_s, attitude, rendered)
     _write_lines(out / "frames.jsonl", stamps)
     _write_lines(out / "truth.jsonl", truth)
