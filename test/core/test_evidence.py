@@ -187,6 +187,15 @@ def test_a_ghost_that_the_ground_shines_through_is_no_region(homography: np.ndar
         assert len(found.regions) == 0
 
 
+def test_what_is_expected_is_known_up_to_the_border_and_ghosts_there_are_no_regions() -> None:
+    """A ghost of 24 x 20 px from 6 px below the upper border on, that moves along it."""
+    scene = Ground(STILL, start=(60.0, 16.0), added=40.0)
+    for evidence in evidence_of(scene)[3:]:
+        assert evidence is not None and np.isfinite(evidence.expected).all()
+        assert (evidence.deviations > 2 * EVIDENT).sum() > 200, "the ghost is too faint"
+    assert not any(len(found.regions) for found in detect_all(scene.frames, STILL, LayerKind.GROUND)[3:])
+
+
 # Bad images
 
 

@@ -136,6 +136,23 @@ def test_streaks_of_a_slew_are_sources_at_their_middles(smear_px: tuple[float, f
         assert not sources.smear_px.any()
 
 
+@pytest.mark.parametrize("snr", [30.0, 60.0, 120.0])
+@pytest.mark.parametrize("length", [5.0, 5.5, 6.0, 6.5])
+def test_streaks_as_long_as_the_shortest_bodies_are_sources(length: float, snr: float) -> None:
+    """Where a spot becomes a streak hardly any falls between both: nine in ten are within a pixel of their middle."""
+    places = lattice(1)
+    sources = sure(detected(photographed(spots(places, snr, (0.8 * length, 0.6 * length)), 1))[0])
+    assert (cdist(places, sources.points_px).min(axis=1) < 1).mean() > 0.9
+
+
+def test_a_peak_of_two_equal_pixels_is_one_source() -> None:
+    """A spot midway between two columns, without noise, at the place where it was drawn."""
+    y, x = np.indices((80, 120))
+    image = 10 + 150 * np.exp(-((x - 30.5) ** 2 + (y - 40) ** 2) / (2 * 1.1**2))
+    found = detected(image.round().astype(np.uint8))[0]
+    np.testing.assert_allclose(found.points_px, [[30.5, 40]], atol=0.05)
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_streaks_are_filtered_along_their_length(seed: int) -> None:
     """A bright dozen tells the smear of 10 px.

@@ -198,6 +198,27 @@ def test_a_fit_that_rests_on_a_corner_is_not_valid_elsewhere(camera: CameraModel
     assert 0.6 < share(np.stack(errors)[:, 1], np.stack(spreads)[:, 1]) < 1.6
 
 
+@pytest.mark.parametrize("camera", [CAMERA, None])
+def test_a_repeated_image_shows_no_turn(camera: CameraModel | None) -> None:
+    """Every star at exactly the same place: the identity, and a covariance that is no NaN."""
+    rng = np.random.default_rng(0)
+    stars = seen(field(80, rng), rng)
+    fit = fitted(stars, stars, camera)
+    assert fit is not None and np.isfinite(fit.layer.covariance).all()
+    assert farthest_px(fit.layer.homography, Rotation.identity()) < 1e-6
+
+
+def test_small_turns_of_a_narrow_view() -> None:
+    """A twentieth of a pixel at 3 deg; 60 stars known to 0.01 px show it to 0.0013 px, of which 8 are allowed."""
+    camera = CameraModel.from_fov(640, 480, 3.0)
+    rng, focal = np.random.default_rng(0), camera.matrix[0, 0]
+    before, lens = rng.uniform((0, 0), (639, 479), (60, 2)), Lens.of(camera, SIZE, None)
+    after = camera.project(Rotation.from_rotvec([0, 0.05 / focal, 0]).apply(camera.bearings(before)))
+    after += rng.normal(0, 0.01, after.shape)
+    turn = fit_turn(lens.centred(before), lens.centred(after), np.full(60, 1e-4), lens)
+    assert turn.rotation_CP.as_rotvec()[1] * focal == pytest.approx(0.05, abs=0.01)
+
+
 # What says nothing
 
 

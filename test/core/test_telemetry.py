@@ -252,6 +252,17 @@ def test_right_telemetry_is_hardly_ever_doubted() -> None:
         assert motion.disagreement_rad < 0.4 / FOCAL_PX
 
 
+def test_a_repeated_image_with_telemetry_shows_no_turn() -> None:
+    """The attitudes and all stars are the same to the last bit: the identity, and a covariance that is no NaN."""
+    rng = np.random.default_rng(0)
+    first = view(0, field(80, rng), rng, attitude=R_NP)
+    second = replace(view(1, np.zeros((0, 2)), rng, attitude=R_NP), stars=first.stars)
+    motion = BackgroundEstimator(BackgroundConfig()).estimate(first, second, Background())
+    assert motion.valid and motion.rotation_covariance_rad2 is not None
+    assert np.isfinite(motion.rotation_covariance_rad2).all()
+    assert farthest_px(motion.homography, Rotation.identity()) < 1e-6
+
+
 # Cameras
 
 
