@@ -28,6 +28,8 @@ _SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 0.7
 # Among the brightest sources of a sky at least these shares are stars: where that alone proves it, and where its motion
 # does.
 _STARRY_SHARE, _LEAST_STARRY_SHARE = 0.8, 0.5
+# Of so many sources fewer than this share are stars where the view shows no sky.
+_MANY_SOURCES, _STARLESS_SHARE = 20, 0.2
 # What is rough, and correlates this much with the frame before, is texture and no noise of a sensor.
 _MOST_ROUGHNESS, _MOST_REPEATED = 4.0, 0.5
 # A change of the interval extrapolates the motion by no more than this factor.
@@ -92,12 +94,14 @@ class BackgroundEstimator:
             stars = rotation.layer if rotation is not None else (None if fit is None else fit.layer)
         expected = stars.homography if stars is not None else _expected(last.homography, last.dt_s, dt_s)
         ground = self._fit_ground(previous, current, stars, last, expected, dt_s)
-        reference = stars if ground is None or _sky_in_view(stars, ground, previous, current) else ground
+        starless = _starless(stars, previous)
+        by_stars = not starless if ground is None else _sky_in_view(stars, ground, previous, current)
+        reference = stars if by_stars else ground
         method = "none" if reference is None else "ground" if reference is ground else "stars"
         if reference is stars and rotation is not None:
             method = rotation.method
         focal = last.focal if changed or fit is None or current.frame.camera is not None else fit.turn.focal
-        background = Background(dt_s, reference, ground, stars, method, focal=focal)
+        background = Background(dt_s, reference, ground, stars, method, focal=focal, starless=starless)
         if rotation is None:
             return background
         return replace(
@@ -134,7 +138,7 @@ class BackgroundEstimator:
         """Fit the ground where it may show: in surroundings, or anywhere where there is no proof of sky."""
         allowed = previous.surroundings
         without_sky = previous.sky_share < _SKY_SHARE and (stars is None or stars.inliers == 0)
-        if without_sky or previous.roughness > _MOST_ROUGHNESS:
+        if without_sky or _starless(stars, previous) or previous.roughness > _MOST_ROUGHNESS:
             allowed = np.ones_like(allowed)
         if previous.objects is not None:
             allowed = allowed & ~previous.objects
@@ -172,6 +176,12 @@ def _intrinsics_differ(before: Frame, after: Frame) -> bool:
     return before.camera is not None and after.camera is not None and not after.camera.agrees_with(before.camera)
 
 
+def _starless(stars: Layer | None, view: View) -> bool:
+    """Test whether a view shows many sources and hardly one of them moves as stars do."""
+    count, inliers = len(view.stars.points_px), 0 if stars is None else stars.inliers
+    return count >= _MANY_SOURCES and inliers < _STARLESS_SHARE * count
+
+
 def _sky_in_view(stars: Layer | None, ground: Layer, previous: View, current: View) -> bool:
     """Test whether what looks like sky is sky.
 
@@ -179,7 +189,7 @@ def _sky_in_view(stars: Layer | None, ground: Layer, previous: View, current: Vi
     smooth and its stars move otherwise than the ground. A dark ocean looks like sky and specks of cloud over it like
     stars, but they move with the ground.
     """
-    if stars is None:
+    if stars is None or _starless(stars, previous):
         return False
     rough = current.roughness > _MOST_ROUGHNESS
     starry = stars.inliers / max(len(current.stars.points_px), 1)

@@ -114,6 +114,7 @@ class Background:
         focal: focal length learnt from the stars, or None.
         disagreement_rad: angle between the rotations by telemetry and by stars; NaN where one of them is missing.
         problem: what is wrong with the sources of this motion; empty where nothing is.
+        starless: whether what looks like sky holds sources of which hardly one is a star: it is none.
         gap: whether images are missing between the frames: nothing is matched across.
 
     """
@@ -128,6 +129,7 @@ class Background:
     focal: FocalEstimate | None = None
     disagreement_rad: float = float("nan")
     problem: str = ""
+    starless: bool = False
     gap: bool = False
     homography: FloatArray = field(init=False)
 

@@ -73,7 +73,7 @@ class Detector:
         """
         radiance, bodies = measured.radiance, measured.bodies
         if background.reference is None:
-            sky_in_view = bool(radiance.sky.mean() >= _SKY_SHARE)
+            sky_in_view = bool(radiance.sky.mean() >= _SKY_SHARE) and not background.starless
         else:
             sky_in_view = background.reference is background.stars
         surroundings = bodies.surroundings if sky_in_view else np.ones_like(bodies.surroundings)
