@@ -196,6 +196,57 @@ def test_what_is_expected_is_known_up_to_the_border_and_ghosts_there_are_no_regi
     assert not any(len(found.regions) for found in detect_all(scene.frames, STILL, LayerKind.GROUND)[3:])
 
 
+# Where a motion would show
+
+
+def striped(jump_px: int, seed: int) -> Frame:
+    """Draw stripes on the left half and nothing on the right; 40 x 40 px of each may have moved across the stripes."""
+    bright, moved = (140 + 30 * np.sin(2 * np.pi * x / 24 + 0.8 * np.sin(x / 17.0)) for x in (X, X - jump_px))
+    patch = (Y >= 90) & (Y < 130) & (((X >= 50) & (X < 90)) | ((X >= 210) & (X < 250)))
+    levels = np.where(X < 160, np.where(patch, moved, bright), 140.0)
+    return frame_of(cv2.GaussianBlur(levels, (0, 0), 1.0) + np.random.default_rng(seed).normal(0, 1, SIZE))
+
+
+def test_visible_is_where_a_motion_by_a_pixel_is_evident() -> None:
+    """Four frames at rest, then part of the stripes jumps by a pixel: what was visible shows it, and little else does.
+
+    The jump changes a pixel by as much as its slope, give or take the noise, so near the limit half of them show it.
+    """
+    residual, known, everywhere = ResidualMotion(), moved_by(STILL, LayerKind.GROUND), np.ones(SIZE, dtype=bool)
+    found = [
+        residual(measure_radiance(striped(int(index == 4), index)).smooth, known if index else Background(), everywhere,
+                 None)
+        for index in range(5)
+    ]  # fmt: skip
+    before, after = found[3:]
+    assert before is not None and after is not None
+    stripes, even = np.s_[94:126, 54:86], np.s_[94:126, 214:246]
+    assert 0.3 < before.visible[stripes].mean() < 0.95  # On the flanks, not on the crests.
+    assert before.visible[even].mean() < 0.01
+    evident = after.deviations > EVIDENT
+    assert evident[stripes][before.visible[stripes]].mean() > 0.8
+    assert evident[stripes][~before.visible[stripes]].mean() < 0.3
+    assert evident[even].mean() < 0.01
+    # The smoothing leans on what is next to the border.
+    assert not before.visible[[0, 1, -2, -1]].any() and not before.visible[:, [0, 1, -2, -1]].any()
+
+
+def test_nothing_is_visible_that_has_just_come_into_view() -> None:
+    pan = np.array([[1.0, 0, -40], [0, 1, 0], [0, 0, 1]])
+    evidence = evidence_of(Ground(pan, shift_px=(0.0, 0.0), start=(280.0, 100.0)))[3]
+    assert evidence is not None
+    assert not evidence.visible[:, -40:].any() and evidence.visible[:, :-90].mean() > 0.2
+
+
+def test_regions_know_where_no_motion_would_show() -> None:
+    """NaN on the even half, numbers on the flanks of the stripes."""
+    frames = [striped(0, index) for index in range(4)]
+    evidence = detect_all(frames, STILL, LayerKind.GROUND)[3].regions.evidence
+    assert evidence is not None
+    known = np.isfinite(evidence)
+    assert known[20:220, 20:140].mean() > 0.3 and known[20:220, 180:300].mean() < 0.02
+
+
 # Bad images
 
 

@@ -183,6 +183,34 @@ def test_errors_grow_with_size() -> None:
     assert 0 < small[0, 0] < large[0, 0] and (small[0, 1], large[0, 1]) == (0, 0)
 
 
+def test_errors_before_the_ground_are_larger_than_before_the_sky() -> None:
+    """SAM alone marks an edge over the ground, to some percent of a mask's size; the sky marks it to a pixel.
+
+    Beside the sky on one of four equal sides, a mask is between both.
+    """
+    mask, sky, quarter = rectangle(40, 30, 31, 31), np.ones(SIZE, dtype=bool), np.zeros(SIZE, dtype=bool)
+    quarter[:, :40] = True
+    spreads = []
+    for each in (sky, quarter, ~sky):
+        found = assembled(mask, regions=replace(regions_of(), sky=each)).covariances_px2[0]
+        np.testing.assert_array_equal(found, found[0, 0] * np.eye(2))
+        spreads.append(np.sqrt(found[0, 0]))
+    assert spreads[0] < spreads[1] < spreads[2]
+    assert spreads[0] < 0.1 and 0.01 * 31 < spreads[2] < 0.1 * 31
+
+
+@pytest.mark.parametrize(("shown", "share"), [(0, np.nan), (10, np.nan), (100, 0.6), (200, 0.6)])
+def test_the_motion_of_few_pixels_tells_nothing_of_a_mask(shown: int, share: float) -> None:
+    """Of 200 px so many would show a motion, of which three in five do."""
+    values = np.full(200, np.nan, dtype=np.float32)
+    values[:shown] = 0.0
+    values[: shown * 3 // 5] = 50.0
+    evidence = np.full(SIZE, 50.0, dtype=np.float32)
+    evidence[30:40, 20:40] = values.reshape(10, 20)
+    found = assembled(rectangle(20, 30, 20, 10), regions=regions_of(evidence=evidence)).moving_shares
+    np.testing.assert_allclose(found, [share])
+
+
 # What the border cuts
 
 
