@@ -125,7 +125,9 @@ class BackgroundEstimator:
         lens = Lens.of(current.frame.camera, current.frame.size, last.focal)
         ways = [] if told is None else [told.layer.homography]
         before = last.stars
-        ways.append(np.eye(3) if before is None else _expected(before.homography, last.dt_s, dt_s))
+        if before is not None:
+            ways.append(_expected(before.homography, last.dt_s, dt_s))
+        ways.append(np.eye(3))  # The last motion may have been a change of the lens.
         for expected in ways:
             fit = fit_stars(previous.stars, current.stars, expected, lens, self.config)
             if fit is not None:

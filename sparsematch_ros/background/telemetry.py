@@ -58,6 +58,7 @@ class Telemetry:
         self._sigma_px = _FIRST_SIGMA_PX
         self._alarms = 0
         self._ignored = False
+        self._last_apart_px: FloatArray | None = None
 
     def rotation(self, previous: Frame, current: Frame) -> CameraRotation | None:
         """Compute the rotation that the attitudes of two frames tell.
@@ -118,8 +119,15 @@ class Telemetry:
             self._ignored, self._alarms = not self._ignored, 0
 
     def _learn(self, apart_px: FloatArray, star_covariance_px2: FloatArray) -> None:
-        """Follow the error of telemetry: what of the difference the stars' own error leaves over, rolls left out."""
-        excess = float((apart_px[:2] ** 2).mean() - np.trace(star_covariance_px2[:2, :2]) / 2)
+        """Follow the noise of telemetry: what of the difference the stars' own error leaves over, rolls left out.
+
+        Noise is new in each frame. What stays the same, as of another camera's attitude, is no noise.
+        """
+        last, self._last_apart_px = self._last_apart_px, apart_px
+        if last is None:
+            return
+        change = apart_px - last
+        excess = float((change[:2] ** 2).mean() / 2 - np.trace(star_covariance_px2[:2, :2]) / 2)
         bounded = min(max(excess, 0.0), (3 * self._sigma_px) ** 2)
         variance = self._sigma_px**2 + _LEARNING * (bounded - self._sigma_px**2)
         self._sigma_px = float(np.clip(np.sqrt(variance), _FIRST_SIGMA_PX / 10, _MOST_SIGMA_PX))
