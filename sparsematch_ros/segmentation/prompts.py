@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, PromptReason, TrackPredictions, check_shape
@@ -114,42 +113,25 @@ def propose(
     own = np.where(on_sky[:, None], regions.boxes_xyxy_px, regions.cores_xyxy_px)
     reasons = np.where(on_sky, int(PromptReason.BRIGHT), int(PromptReason.MOTION))
     owns_sky = alone & _owns_sky(owner, on_sky, len(tracks))
-    groups = _groups(regions, np.flatnonzero((owner == _NOBODYS) & ~on_sky))
-    joined = np.array([np.r_[own[rows, :2].min(axis=0), own[rows, 2:].max(axis=0)] for rows in groups]).reshape(-1, 4)
-    firsts = np.array([rows[0] for rows in groups], dtype=np.int64)
     expected = np.full(len(asked), int(PromptReason.EXPECTED), dtype=np.int64)
-    rest = np.concatenate([firsts, free])
     prompts = Prompts(
-        np.concatenate([points[asked], regions.seeds_px[rest]]),
-        np.concatenate([wanted[asked], joined, own[free]]),
-        np.concatenate([expected, reasons[rest]]),
-        np.concatenate([predictions.areas_px[tracks[asked]], np.full(len(rest), np.nan)]),
-        np.where(np.concatenate([owns_sky[asked], on_sky[rest]]), _DETAIL_PX, _FINE_DETAIL_PX),
+        np.concatenate([points[asked], regions.seeds_px[free]]),
+        np.concatenate([wanted[asked], own[free]]),
+        np.concatenate([expected, reasons[free]]),
+        np.concatenate([predictions.areas_px[tracks[asked]], np.full(len(free), np.nan)]),
+        np.where(np.concatenate([owns_sky[asked], on_sky[free]]), _DETAIL_PX, _FINE_DETAIL_PX),
     )
-    # First what has no outline of its own, then objects by their priority, then groups and regions by their size.
-    replaceable = np.concatenate([owns_sky[asked], on_sky[rest]])
-    urgency = np.concatenate([predictions.priorities[tracks[asked]], -np.arange(1.0, len(rest) + 1)])
+    # First what has no outline of its own, then objects by their priority, then regions by their size.
+    replaceable = np.concatenate([owns_sky[asked], on_sky[free]])
+    urgency = np.concatenate([predictions.priorities[tracks[asked]], -np.arange(1.0, len(free) + 1)])
     order = np.lexsort((-urgency, replaceable))[: config.prompt_budget]
     rank = np.full(len(prompts) + 1, -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     number = np.full(len(tracks) + 2, -1, dtype=np.int64)  # The last two stand for nobody and for several.
     number[asked] = np.arange(len(asked))
     prompt_of_region = number[owner]
-    prompt_of_region[free] = len(asked) + len(groups) + np.arange(len(free))
+    prompt_of_region[free] = len(asked) + np.arange(len(free))
     return Proposal(prompts.take(order), rank[prompt_of_region], on_sky)
-
-
-def _groups(regions: Regions, rows: IntArray) -> list[IntArray]:
-    """Join some regions to groups that may each be one body, whose smooth parts show no motion; the largest come first.
-
-    Regions are of one group where the gap between them is no wider than the larger one.
-    """
-    low, high = regions.cores_xyxy_px[rows, :2], regions.cores_xyxy_px[rows, 2:]
-    gaps = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).clip(min=0).max(axis=2)
-    sides = (high - low).max(axis=1)
-    count, labels = connected_components(gaps <= np.maximum(sides[:, None], sides[None]), directed=False)
-    groups = [rows[labels == label] for label in range(count)]
-    return sorted((group for group in groups if len(group) > 1), key=lambda group: -regions.areas_px[group].sum())
 
 
 def grid_prompts(places_px: FloatArray) -> Prompts:

@@ -182,56 +182,6 @@ def test_any_scene_is_asked_within_the_budget_and_the_image(seed: int, budget: i
     assert ((found.prompt_of_region >= -1) & (found.prompt_of_region < len(prompts))).all()
 
 
-# Regions that may be one body
-
-
-@pytest.mark.parametrize(("gap", "joined"), [(1, True), (34, True), (36, False), (80, False)])
-def test_regions_side_by_side_on_the_ground_are_asked_for_with_one_box(gap: int, joined: bool) -> None:
-    """The larger thick part is 35 px long, and no wider may be the gap between both thick parts.
-
-    The group comes first, at the larger one's deepest point; each region is asked for alone as well.
-    """
-    beside = (57.0 + gap - 2, 20.0, 57.0 + gap + 21, 39.0)
-    found = run(regions_of(LARGE, beside, ground=True))
-    own = [[22, 22, 57, 47], [57 + gap, 22, 57 + gap + 19, 37]]
-    together = [[22, 22, 57 + gap + 19, 47]] if joined else []
-    assert found.prompts.boxes_xyxy_px.tolist() == together + own
-    assert found.prompts.reasons.tolist() == [PromptReason.MOTION] * (2 + joined)
-    assert found.prompts.points_px[0].tolist() == [39.5, 34.5]
-    assert found.prompt_of_region.tolist() == [joined, 1 + joined]  # The group stands for none of them alone.
-
-
-def test_the_parts_of_a_group_hold_it_together_in_a_row() -> None:
-    """The outer two are farther from each other than they are long, but the middle one is near to both."""
-    row = [(20.0, 20.0, 49.0, 49.0), (60.0, 20.0, 89.0, 49.0), (100.0, 20.0, 129.0, 49.0)]
-    assert run(regions_of(*row, ground=True)).prompts.boxes_xyxy_px[0].tolist() == [22, 22, 127, 47]
-    apart = run(regions_of(row[0], row[2], ground=True)).prompts.boxes_xyxy_px.tolist()
-    assert apart == [[22, 22, 47, 47], [102, 22, 127, 47]]
-
-
-def test_specks_side_by_side_are_asked_for_together_alone() -> None:
-    specks = [(60.0, 50.0, 70.0, 60.0), (72.0, 50.0, 82.0, 60.0)]
-    found = run(regions_of(*specks, ground=True))
-    assert found.prompts.boxes_xyxy_px.tolist() == [[62, 52, 80, 58]]
-    assert found.prompt_of_region.tolist() == [-1, -1]
-
-
-def test_two_groups_come_with_the_larger_first() -> None:
-    small = [(20.0, 80.0, 33.0, 93.0), (36.0, 80.0, 49.0, 93.0)]
-    large = [(120.0, 20.0, 149.0, 49.0), (155.0, 20.0, 184.0, 49.0)]
-    found = run(regions_of(*large, *small, ground=True))
-    assert found.prompts.boxes_xyxy_px[:2].tolist() == [[122, 22, 182, 47], [22, 82, 47, 91]]
-
-
-def test_what_stands_before_the_sky_or_is_tracked_is_in_no_group() -> None:
-    beside = (62.0, 20.0, 91.0, 49.0)
-    assert run(regions_of(LARGE, beside)).prompts.boxes_xyxy_px.tolist() == [list(LARGE), list(beside)]
-    half = run(regions_of(LARGE, beside, ground=[(61, 0, 199, 119)])).prompts.boxes_xyxy_px.tolist()
-    assert sorted(half) == [list(LARGE), [64, 22, 89, 47]]
-    known = run(regions_of(LARGE, beside, ground=True), tracked(LARGE)).prompts.boxes_xyxy_px.tolist()
-    assert known == [[22, 22, 57, 47], [64, 22, 89, 47]]
-
-
 def test_a_grid_is_bare_points() -> None:
     places = np.array([[1.0, 2.0], [3.0, 4.0]])
     grid = grid_prompts(places)
