@@ -227,8 +227,8 @@ def test_cut_masks_are_those_that_reach_an_inner_border(
 def test_masks_are_weighed_by_what_was_detected(sam: PromptedSam) -> None:
     """A box of 40 x 20 px is foreground, with sky to its left and ground of no evidence elsewhere.
 
-    The box itself agrees wholly, its half by a half; what reaches as far again into the sky, or over ground that visibly
-    rests, agrees by a half. Where no motion is measured ground costs nothing, where none would show half as much.
+    The box itself agrees wholly, its half by a half; what reaches as far again into the sky, or over resting ground,
+    agrees by a half. Where no motion is measured ground costs nothing, where none would show half as much.
     """
     size = (128, 128)
     foreground, sky = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
