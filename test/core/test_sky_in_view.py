@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparsematch_ros.background.estimator import View, _sky_in_view
+from sparsematch_ros.background.estimator import View, _sky_in_view, _starless
 from sparsematch_ros.background.layers import Layer, LayerKind
 from sparsematch_ros.background.stars import Stars
 from sparsematch_ros.data import Frame
@@ -51,6 +51,14 @@ def test_without_stars_there_is_no_sky() -> None:
     views = view(LARGE_SKY), view(LARGE_SKY)
     assert not _sky_in_view(None, ground_of(shift(5)), *views)
     assert _sky_in_view(stars_of(), ground_of(shift(5)), *views)
+
+
+def test_many_sources_of_which_hardly_one_is_a_star_are_no_sky() -> None:
+    """Four of 40 sources agree with the stars' motion by chance; in a dim cloud none has to, however smooth it is."""
+    views = view(LARGE_SKY), view(LARGE_SKY)
+    assert not _sky_in_view(stars_of(share=0.1), ground_of(shift(5)), *views)
+    assert _starless(None, views[0]) and _starless(stars_of(share=0.1), views[0])
+    assert not _starless(stars_of(share=0.5), views[0])
 
 
 # Much of the image looks like sky
