@@ -120,23 +120,16 @@ def find_regions(
     labels, count = joined_labels(bright | moving)
     above = (labels > 0) & (radiance.significance > THRESHOLD) & ~surroundings
     if evidence is not None:
-        resting = evidence.deviations < EVIDENT
-        above &= ~(bodies.lit & resting)
+        above &= ~(bodies.lit & (evidence.deviations < EVIDENT))
     foreground = _traced(levels - radiance.level, above) | moving
     areas = np.bincount(labels[foreground], minlength=count)
-    strongest = solid = np.ones(count, dtype=bool)
+    large, solid = areas >= LEAST_AREA_PX, np.ones(count, dtype=bool)
     if evidence is not None:
-        peaks = np.zeros(count, dtype=np.float32)
-        np.maximum.at(peaks, labels[moving], evidence.deviations[moving])
         ghosts, opaque = _transparency(radiance.smooth, evidence.expected, labels, count)
-        evidence = replace(evidence, deviations=np.where(ghosts[labels], np.float32(0), evidence.deviations))
         on_sky = np.bincount(labels[bright], minlength=count) > 0
-        strongest, solid = on_sky | ((peaks > 2 * EVIDENT) & ~ghosts), on_sky | opaque
-    large = (areas >= LEAST_AREA_PX) & strongest
-    if evidence is not None:
-        # What is hardly larger than a star, and goes with the stars to the last pixel, is a few of them in one.
-        moved = np.bincount(labels[foreground & ~resting], minlength=count)
-        large &= (moved >= _RESTING_SHARE * areas) | (areas > _MOST_BLEND_PX)
+        large &= _proven(labels, foreground, moving, evidence, areas, on_sky, ghosts)
+        solid = on_sky | opaque
+        evidence = replace(evidence, deviations=np.where(ghosts[labels], np.float32(0), evidence.deviations))
     large[0] = False
     rows = np.flatnonzero(large)
     rows = rows[np.argsort(-areas[rows], kind="stable")][:most]
@@ -159,6 +152,21 @@ def find_regions(
         areas[rows].astype(np.float64),
         solid[rows],
     )
+
+
+def _proven(
+    labels: NDArray[np.int32], foreground: BoolArray, moving: BoolArray, evidence: Evidence, areas: IntArray,
+    on_sky: BoolArray, ghosts: BoolArray,
+) -> BoolArray:  # fmt: skip
+    """Test which labels `(count,)` stand against the sky or surely move, and are no stars that touch.
+
+    What is hardly larger than a star, and goes with the stars to the last pixel, is a few of them in one.
+    """
+    peaks = np.zeros(len(areas), dtype=np.float32)
+    np.maximum.at(peaks, labels[moving], evidence.deviations[moving])
+    moved = np.bincount(labels[foreground & (evidence.deviations >= EVIDENT)], minlength=len(areas))
+    alone = (moved >= _RESTING_SHARE * areas) | (areas > _MOST_BLEND_PX)
+    return np.asarray((on_sky | ((peaks > 2 * EVIDENT) & ~ghosts)) & alone)
 
 
 def _shown_motion(evidence: Evidence | None) -> Raster | None:
