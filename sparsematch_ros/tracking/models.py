@@ -35,6 +35,8 @@ _MOST_LOG_RATIO = 4.0
 _LEAST_LOG_WEIGHT = -60.0
 # The centroid of a body that turns and is lit anew accelerates by this share of its size [1/s^2].
 _TURN_SHARE = 0.05
+# Places farther off than this many standard deviations of the widest model have this log density [1/px^2].
+_REACH_SIGMA, _FAR = 6.0, -1e3
 # Motion of the image that is unknown [px].
 _UNKNOWN_PX = 20.0
 
@@ -165,10 +167,18 @@ class ModelBank:
             covariances_px2: `(T, N, 2, 2)` their errors if they are these objects.
 
         """
-        differences = places_px[None, None] - self.states[:, :, None, :2]
-        noises = covariances_px2[:, None] * (_NOISE**2)[:, None, None, None]
-        each = _log_normal(differences, self.covariances[:, :, None, :2, :2] + noises)
-        return np.asarray(logsumexp(each + self.log_weights[:, :, None], axis=1))
+        spreads = np.trace(self.covariances[:, :, :2, :2], axis1=2, axis2=3).max(axis=1, initial=0.0)[:, None]
+        spreads = spreads + _NOISE.max() ** 2 * np.trace(covariances_px2, axis1=2, axis2=3)
+        middles = self.states[:, MOVING, :2].mean(axis=1)
+        apart = np.abs(self.states[:, :, :2] - middles[:, None]).max(axis=(1, 2), initial=0.0)[:, None]
+        distances = np.linalg.norm(places_px[None] - middles[:, None], axis=2)
+        rows, columns = np.nonzero(distances - 2 * apart < _REACH_SIGMA * np.sqrt(spreads))
+        differences = places_px[columns, None] - self.states[rows, :, :2]
+        noises = covariances_px2[rows, columns, None] * (_NOISE**2)[:, None, None]
+        each = _log_normal(differences, self.covariances[rows, :, :2, :2] + noises)
+        densities = np.full(distances.shape, _FAR)
+        densities[rows, columns] = logsumexp(each + self.log_weights[rows], axis=1)
+        return densities
 
     def updated(
         self, seen: IntArray, places_px: FloatArray, covariances_px2: FloatArray, extra: FloatArray,
