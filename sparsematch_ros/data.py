@@ -175,6 +175,7 @@ class TrackPredictions:
         priorities: `(T,)` float64 in [0, 1]: how much it matters to see this object again.
         believed: `(T,)` bool, more likely an object than clutter.
         resolved: `(T,)` bool, last seen with a mask.
+        bodies: `(T,)` int64, equal for objects that may be parts of one body: they lie side by side and move as one.
 
     """
 
@@ -186,6 +187,7 @@ class TrackPredictions:
     priorities: FloatArray = field(default_factory=lambda: np.zeros(0))
     believed: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     resolved: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    bodies: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         """Check shapes."""
@@ -193,7 +195,7 @@ class TrackPredictions:
         check_shape("states", self.states, count, 4)
         check_shape("covariances", self.covariances, count, 4, 4)
         check_shape("boxes_xywh_px", self.boxes_xywh_px, count, 4)
-        for name in ("areas_px", "segment_rows", "priorities", "believed", "resolved"):
+        for name in ("areas_px", "segment_rows", "priorities", "believed", "resolved", "bodies"):
             check_shape(name, getattr(self, name), count)
 
     def __len__(self) -> int:

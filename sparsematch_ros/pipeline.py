@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sparsematch_ros.background.estimator import BackgroundEstimator, View
+from sparsematch_ros.background.ghosts import find_light
 from sparsematch_ros.background.layers import Background
 from sparsematch_ros.background.stars import Stars
 from sparsematch_ros.background.static_sources import StaticBackground
@@ -179,10 +180,10 @@ class Pipeline:
 
     def _estimate_background(self, past: _Past | None, view: View) -> Background:
         if past is None:
-            return Background()
+            return Background(light_px=view.light_px)
         if self._clock.gap:
             dt_s = (view.frame.stamp_ns - past.view.frame.stamp_ns) / NANOSECONDS
-            return Background(dt_s, gap=True, focal=past.background.focal)
+            return Background(dt_s, gap=True, focal=past.background.focal, light_px=view.light_px)
         return self._background.estimate(past.view, view, past.background)
 
     def _movers(
@@ -240,6 +241,7 @@ def _view(frame: Frame, measured: Detections, max_stars: int) -> View:
         noise=radiance.pixel_noise,
         texture=np.where(radiance.sky & ~measured.bodies.lit, radiance.smooth - radiance.level, np.float32(np.nan)),
         roughness=radiance.roughness,
+        light_px=find_light(frame.gray),
     )
 
 

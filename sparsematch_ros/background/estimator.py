@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsematch_ros.background.covariance import fit_covariance
+from sparsematch_ros.background.ghosts import ghost_layer
 from sparsematch_ros.background.ground import fit_ground
 from sparsematch_ros.background.layers import Background, Layer, LayerKind
 from sparsematch_ros.background.rotation_fit import Lens
@@ -48,6 +49,7 @@ class View:
         objects: `(H, W)` bool, where tracked objects are, or None.
         noise: standard deviation of a pixel [grey levels].
         texture: `(H, W)` float32, what looks like sky over its level [grey levels]; NaN elsewhere and at sources.
+        light_px: `(2,)` a light so bright that the optics show ghosts of it, or None.
         roughness: noise of what looks like sky over that of its pixels.
 
     """
@@ -59,6 +61,7 @@ class View:
     noise: float
     texture: NDArray[np.float32]
     roughness: float = 1.0
+    light_px: FloatArray | None = None
     objects: BoolArray | None = None
 
 
@@ -101,7 +104,11 @@ class BackgroundEstimator:
         if reference is stars and rotation is not None:
             method = rotation.method
         focal = last.focal if changed or fit is None or current.frame.camera is not None else fit.turn.focal
-        background = Background(dt_s, reference, ground, stars, method, focal=focal, starless=starless)
+        ghosts = ghost_layer(previous.light_px, current.frame, stars)
+        background = Background(
+            dt_s, reference, ground, stars, method, focal=focal, starless=starless, ghosts=ghosts,
+            light_px=current.light_px,
+        )  # fmt: skip
         if rotation is None:
             return background
         return replace(

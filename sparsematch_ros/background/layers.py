@@ -18,6 +18,7 @@ class LayerKind(enum.IntEnum):
     STARS = 0
     GROUND = 1
     DETECTOR = 2
+    GHOST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,8 @@ class Background:
             None where nothing is known.
         ground: the layer of ground and clouds, or None.
         stars: the layer of the stars, or None.
+        ghosts: the motion of ghosts of the optics on the line of a bright light, or None without one.
+        light_px: `(2,)` where that light is now, or None.
         method: `telemetry`, `stars`, `stars+telemetry`, `ground` or `none`: what the reference rests on.
         rotation_CP_xyzw: `(4,)` with `v_C = R v_P` from the previous camera's axes P to this one's C, or None.
         rotation_covariance_rad2: `(3, 3)` of a small rotation in C's axes that follows it, or None with it.
@@ -131,6 +134,8 @@ class Background:
     problem: str = ""
     starless: bool = False
     gap: bool = False
+    ghosts: Layer | None = None
+    light_px: FloatArray | None = None
     homography: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,5 +152,6 @@ class Background:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers in which something may be at rest, the reference first, the detector last."""
-        known = [layer for layer in (self.stars, self.ground) if layer is not None and layer is not self.reference]
+        others = (self.stars, self.ground, self.ghosts)
+        known = [layer for layer in others if layer is not None and layer is not self.reference]
         return (*((self.reference,) if self.reference is not None else ()), *known, DETECTOR)

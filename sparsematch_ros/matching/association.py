@@ -132,11 +132,10 @@ def _covered(predictions: TrackPredictions) -> BoolArray:
 
 
 def _notable(predictions: TrackPredictions) -> BoolArray:
-    """Test which objects (column) are large enough, and believed in, to matter to which others (row): `(T, T)`."""
-    areas = predictions.areas_px
+    """Test which objects (column) matter to which others (row), `(T, T)`: large, believed in, and of another body."""
+    areas, bodies = predictions.areas_px, predictions.bodies
     notable = (areas[None] > _NOTABLE_SHARE * areas[:, None]) & predictions.resolved & predictions.believed
-    np.fill_diagonal(notable, False)
-    return np.asarray(notable)
+    return np.asarray(notable & (bodies[:, None] != bodies[None]))
 
 
 def _fragments(predictions: TrackPredictions, segments: Segments, assigned: IntArray, held: BoolArray) -> BoolArray:

@@ -14,7 +14,7 @@ from sparsematch_ros.background.layers import Background, Layer, LayerKind
 from sparsematch_ros.data import Frame, FrameResult, Matches
 from sparsematch_ros.media.images import stamp_ns
 from sparsematch_ros.nodes.conversions import object_from_message
-from sparsematch_ros.segmentation.prompts import Prompts
+from sparsematch_ros.segmentation.prompts import grid_prompts
 from sparsematch_ros.segmentation.segments import Segments
 
 
@@ -43,7 +43,7 @@ def _result(index: int, objects: Any, pairs: Any) -> FrameResult:
         frame=Frame(index, stamp_ns(objects.header.stamp), np.zeros((0, 0, 3), dtype=np.uint8)),
         previous_stamp_ns=previous_ns,
         background=_background(pairs, previous_ns),
-        prompts=Prompts(np.zeros((0, 2)), np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0)),
+        prompts=grid_prompts(np.zeros((0, 2))),
         segments=_segments(pairs.current_count, pairs.matches, "current"),
         previous_segments=None if previous_ns is None else _segments(pairs.previous_count, pairs.matches, "previous"),
         matches=_matches(pairs.matches),

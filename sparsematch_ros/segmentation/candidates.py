@@ -64,12 +64,14 @@ class PromptBatch:
         frame: the frame.
         prompts: where SAM is asked.
         regions: what is not background.
+        parts: `(T,)` bool, tracked objects that may be parts of one body with others.
 
     """
 
     frame: Frame
     prompts: Prompts
     regions: Regions
+    parts: BoolArray
 
 
 class PromptDecoder:

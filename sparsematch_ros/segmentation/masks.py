@@ -87,19 +87,21 @@ def pairwise_overlap(masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def keep_strongest(
-    masks: Tensor, ranks: Tensor, same_iou: float, part_share: float, whole: Tensor | None = None
-) -> Tensor:
+    masks: Tensor, ranks: Tensor, same_iou: float, part_share: float, whole: Tensor | None = None,
+    rivals: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Choose masks so that one thing gives one segment.
 
-    Greedy in the order of `ranks` (highest first): a mask is dropped where it repeats a kept one, or is a part of it.
-    A larger mask that holds a kept one is another thing and stays.
+    Greedy in the order of `ranks` (highest first): a mask is dropped where it repeats a kept one, is a part of it, or
+    holds it as a part.
 
     Args:
         masks: `(M, h, w)` bool, any resolution.
         ranks: `(M,)` what goes first.
         same_iou: IoU from which two masks are the same.
-        part_share: share of a mask inside a kept one from which it is its part.
+        part_share: share of a mask inside another from which it is its part.
         whole: `(M,)` bool, masks that are no parts wherever they lie, such as an object before a larger one.
+        rivals: `(M,)` int64, masks of one number from 0 on are of one thing, of which one is kept.
 
     Returns:
         `(K,)` int64 rows in the order of `ranks`.
@@ -109,7 +111,11 @@ def keep_strongest(
         return torch.zeros(0, dtype=torch.int64, device=masks.device)
     iou, share = pairwise_overlap(masks)
     order = torch.argsort(ranks, descending=True, stable=True)
-    part = share > part_share if whole is None else (share > part_share) & ~whole[:, None]
+    part = (share > part_share) | (share > part_share).T
+    if whole is not None:
+        part &= ~whole[:, None]
+    if rivals is not None:
+        part |= (rivals[:, None] == rivals[None]) & (rivals >= 0)
     conflict = ((iou > same_iou) | part)[order][:, order].cpu()
     kept: list[int] = []
     for row in range(len(order)):  # Over a frame's few candidates, on one small matrix already on the host.

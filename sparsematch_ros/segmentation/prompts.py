@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from sparsematch_ros.config import SegmentationConfig
 from sparsematch_ros.data import BoolArray, FloatArray, IntArray, PromptReason, TrackPredictions, check_shape
@@ -25,6 +26,9 @@ _LEAST_PRIORITY = 0.5
 _DETAIL_PX, _FINE_DETAIL_PX = 96.0, 192.0
 # Smaller regions are not prompted [px^2].
 _LEAST_PROMPTED_PX = 150.0
+# Moving regions may be one body where the gap between them is below this share of the longer side of the larger one; a
+# group is asked for where no object that is asked for has its box already, by this IoU.
+_GROUP_GAP, _ASKED_IOU = 0.15, 0.6
 # Regions without an object, and with several.
 _NOBODYS, _SEVERAL = -1, -2
 
@@ -37,7 +41,8 @@ class Prompts:
         points_px: `(P, 2)` float64.
         boxes_xyxy_px: `(P, 4)` float64, the box that the prompt is about; NaN rows for a bare point.
         reasons: `(P,)` int64 of `PromptReason`.
-        areas_px: `(P,)` float64 area of the tracked object that the prompt is about [px^2], NaN for none.
+        tracks: `(P,)` int64 row of the tracked object that the prompt is about, -1 for none.
+        areas_px: `(P,)` float64 area of that object [px^2], NaN for none.
         details_px: `(P,)` float64 how large the box should be in the encoder's input [px].
 
     """
@@ -45,6 +50,7 @@ class Prompts:
     points_px: FloatArray
     boxes_xyxy_px: FloatArray
     reasons: IntArray
+    tracks: IntArray
     areas_px: FloatArray
     details_px: FloatArray
 
@@ -54,6 +60,7 @@ class Prompts:
         check_shape("points_px", self.points_px, count, 2)
         check_shape("boxes_xyxy_px", self.boxes_xyxy_px, count, 4)
         check_shape("reasons", self.reasons, count)
+        check_shape("tracks", self.tracks, count)
         check_shape("areas_px", self.areas_px, count)
         check_shape("details_px", self.details_px, count)
 
@@ -113,25 +120,70 @@ def propose(
     own = np.where(on_sky[:, None], regions.boxes_xyxy_px, regions.cores_xyxy_px)
     reasons = np.where(on_sky, int(PromptReason.BRIGHT), int(PromptReason.MOTION))
     owns_sky = alone & _owns_sky(owner, on_sky, len(tracks))
-    expected = np.full(len(asked), int(PromptReason.EXPECTED), dtype=np.int64)
-    prompts = Prompts(
-        np.concatenate([points[asked], regions.seeds_px[free]]),
-        np.concatenate([wanted[asked], own[free]]),
-        np.concatenate([expected, reasons[free]]),
-        np.concatenate([predictions.areas_px[tracks[asked]], np.full(len(free), np.nan)]),
-        np.where(np.concatenate([owns_sky[asked], on_sky[free]]), _DETAIL_PX, _FINE_DETAIL_PX),
+    # Smooth parts show no motion: where less of an object was measured than is predicted, both are asked for.
+    less = np.diag(box_iou(_sides(wanted[asked]), _sides(boxes[asked]))) < _ASKED_IOU
+    doubted = asked[less & ~owns_sky[asked] & (predictions.areas_px[tracks[asked]] >= _LEAST_PROMPTED_PX)]
+    believed = predictions.believed[tracks] & (predictions.priorities[tracks] > _LEAST_PRIORITY) & ~owns_sky
+    firsts, joined = _groups(
+        regions, np.flatnonzero(~on_sky), boxes[believed], np.concatenate([wanted[asked], boxes[doubted]])
     )
-    # First what has no outline of its own, then objects by their priority, then regions by their size.
-    replaceable = np.concatenate([owns_sky[asked], on_sky[free]])
-    urgency = np.concatenate([predictions.priorities[tracks[asked]], -np.arange(1.0, len(free) + 1)])
+    others = np.concatenate([firsts, free])
+    about = np.concatenate([asked, doubted])
+    expected = np.full(len(about), int(PromptReason.EXPECTED), dtype=np.int64)
+    prompts = Prompts(
+        np.concatenate([points[about], regions.seeds_px[others]]),
+        np.concatenate([wanted[asked], boxes[doubted], joined, own[free]]),
+        np.concatenate([expected, reasons[others]]),
+        np.concatenate([tracks[about], np.full(len(others), -1)]),
+        np.concatenate([predictions.areas_px[tracks[about]], np.full(len(others), np.nan)]),
+        np.where(np.concatenate([owns_sky[about], on_sky[others]]), _DETAIL_PX, _FINE_DETAIL_PX),
+    )
+    # First what has no outline of its own: groups by their size, objects by their priority, then regions by their size.
+    replaceable = np.concatenate([owns_sky[about], on_sky[others]])
+    priorities = predictions.priorities[tracks]
+    urgency = np.concatenate(
+        [priorities[asked], priorities[doubted] - 1, 2.0 - np.arange(len(firsts)), -np.arange(1.0, len(free) + 1)]
+    )
     order = np.lexsort((-urgency, replaceable))[: config.prompt_budget]
     rank = np.full(len(prompts) + 1, -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     number = np.full(len(tracks) + 2, -1, dtype=np.int64)  # The last two stand for nobody and for several.
     number[asked] = np.arange(len(asked))
     prompt_of_region = number[owner]
-    prompt_of_region[free] = len(asked) + np.arange(len(free))
+    prompt_of_region[free] = len(about) + len(firsts) + np.arange(len(free))
     return Proposal(prompts.take(order), rank[prompt_of_region], on_sky)
+
+
+def _groups(
+    regions: Regions, rows: IntArray, objects_xyxy_px: FloatArray, asked_xyxy_px: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Join some regions and objects to groups that may each be one body, whose smooth parts show no motion.
+
+    Returns:
+        The largest region `(G,)` and the box `(G, 4)` of each group that is not asked for already, the largest first.
+
+    """
+    boxes = np.concatenate([regions.cores_xyxy_px[rows], objects_xyxy_px])
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    gaps = np.maximum(low - high[:, 0], low[:, 0] - high).clip(min=0).max(axis=2)
+    sides = (high - low).max(axis=(1, 2))
+    count, labels = connected_components(gaps < _GROUP_GAP * np.maximum(sides[:, None], sides), directed=False)
+    groups = [np.flatnonzero(labels == label) for label in range(count)]
+    shown = np.concatenate([regions.areas_px[rows], np.zeros(len(objects_xyxy_px))])
+    groups = [
+        each for each in groups
+        if max((each < len(rows)).sum(), (each >= len(rows)).sum()) > 1 and shown[each].sum() >= _LEAST_PROMPTED_PX
+    ]  # fmt: skip
+    joined = np.array([np.concatenate([boxes[each, :2].min(axis=0), boxes[each, 2:].max(axis=0)]) for each in groups])
+    firsts, joined = np.array([rows[each[0]] for each in groups], dtype=np.int64), joined.reshape(-1, 4)
+    order = np.argsort(-_sides(joined)[:, 2:].prod(axis=1), kind="stable")
+    likeness = box_iou(_sides(joined), _sides(asked_xyxy_px)).max(axis=1, initial=0.0)
+    order = order[likeness[order] <= _ASKED_IOU]
+    return firsts[order], joined[order]
+
+
+def _sides(boxes_xyxy: FloatArray) -> FloatArray:
+    return np.concatenate([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] + 1], axis=1)
 
 
 def grid_prompts(places_px: FloatArray) -> Prompts:
@@ -139,7 +191,9 @@ def grid_prompts(places_px: FloatArray) -> Prompts:
     count = len(places_px)
     reasons = np.full(count, int(PromptReason.GRID), dtype=np.int64)
     unknown = np.full(count, np.nan)
-    return Prompts(places_px, np.full((count, 4), np.nan), reasons, unknown, unknown)
+    return Prompts(
+        places_px, np.full((count, 4), np.nan), reasons, np.full(count, -1, dtype=np.int64), unknown, unknown
+    )
 
 
 def _resolved_in_view(predictions: TrackPredictions, size: tuple[int, int]) -> IntArray:
@@ -156,7 +210,7 @@ def _owners(regions: Regions, predictions: TrackPredictions, tracks: IntArray) -
         return owner
     own = regions.boxes_xyxy_px
     thick = regions.cores_xyxy_px
-    widths = np.concatenate([thick[:, :2], thick[:, 2:] - thick[:, :2] + 1], axis=1)
+    widths = _sides(thick)
     expected = predictions.boxes_xywh_px[tracks]
     spread = np.sqrt(predictions.covariances[tracks][:, [0, 1], [0, 1]])
     margin = _WIDENED_SIGMA * spread + _WIDENED_SHARE * expected[:, 2:] + _WIDENED_PX

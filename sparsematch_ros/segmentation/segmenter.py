@@ -29,6 +29,8 @@ from sparsematch_ros.segmentation.segments import MaskRows, Segments, assemble
 _PART_SHARE = 0.8
 # A region is explained where masks hold this share of it; else its outline is a mask of this score.
 _EXPLAINED_SHARE, _OUTLINE_SCORE = 0.3, 0.6
+# What is known of neither as background or detected counts so much against a mask.
+_UNKNOWN_WEIGHT = 0.2
 # A mask over the ground with less residual motion is ground: shares of all pixels, and of those that would show it.
 _EVIDENT_SHARE, _MOVING_SHARE = 0.15, 0.4
 # A place rests by the pixels of a square of this side [px], where at least this share of them would show a motion.
@@ -103,7 +105,7 @@ class AdaptiveSegmenter:
 
         """
         proposal = propose(regions, predictions, frame.size, self.config)
-        batch = PromptBatch(frame, proposal.prompts, regions)
+        batch = PromptBatch(frame, proposal.prompts, regions, _in_parts(predictions))
         prompts = proposal.prompts
         if self._survey:
             places = build_point_grid(self.config.survey_points_per_side) * np.array(frame.size)[::-1]
@@ -112,7 +114,7 @@ class AdaptiveSegmenter:
             self._survey = False
         else:
             found, embeddings = self._prompted(batch)
-        found = self._one_for_each([_refined(_evident(found, regions), regions, proposal)], frame.size)
+        found = self._one_for_each([_refined(_evident(found, regions), regions, proposal)], batch)
         found = MaskRows.join([found, _unexplained(found, regions)])
         # A point source that a mask holds is that mask: one thing, one segment.
         alone = np.flatnonzero(~masks_at(found.masks, sources.points_px).any(axis=1))
@@ -132,7 +134,7 @@ class AdaptiveSegmenter:
         if any(len(rows) for rows in again):
             whole = Region((0, 0, size[1], size[0]), self.sam.input_size, np.concatenate(again))
             found.append(self._in_part(whole, batch, embeddings)[0])
-        return self._one_for_each(found, size), embeddings
+        return self._one_for_each(found, batch), embeddings
 
     def _in_part(self, region: Region, batch: PromptBatch, embeddings: list[Embedding]) -> tuple[MaskRows, IntArray]:
         """Encode one part, which joins `embeddings`, and decode in it; returns masks, and prompts of cut masks."""
@@ -151,7 +153,7 @@ class AdaptiveSegmenter:
         if len(batch.prompts):
             candidates = self._decoder.decode(everything.embedding, batch, np.arange(len(batch.prompts)))
             found.append(self._painted(candidates, [everything.embedding], batch))
-        return self._one_for_each(found, batch.frame.size), [everything.embedding]
+        return self._one_for_each(found, batch), [everything.embedding]
 
     def _painted(self, candidates: Candidates, embeddings: list[Embedding], batch: PromptBatch) -> MaskRows:
         """Enlarge the masks of the last embedding and put them where its part lies in the frame."""
@@ -163,14 +165,38 @@ class AdaptiveSegmenter:
         owners = torch.full_like(candidates.prompts, len(embeddings) - 1)
         return MaskRows(masks, candidates.scores, candidates.stability, reasons.float(), owners, candidates.prompts)
 
-    def _one_for_each(self, parts: Sequence[MaskRows], size: tuple[int, int]) -> MaskRows:
-        """Keep one mask for each thing: prompted ones before those of a grid, then the larger and surer."""
-        found = MaskRows.join([MaskRows.empty(size, self.sam.device), *parts])
-        ranks = (found.reasons != PromptReason.GRID).double() * 1e9 + found.masks.flatten(1).sum(dim=1) * found.scores
-        step = -(-max(size) // _COMPARED_PX)
-        own = found.reasons == PromptReason.EXPECTED
-        kept = keep_strongest(found.masks[:, ::step, ::step], ranks, self.config.box_nms_thresh, _PART_SHARE, own)
+    def _one_for_each(self, parts: Sequence[MaskRows], batch: PromptBatch) -> MaskRows:
+        """Keep one mask for each thing: prompted ones before those of a grid, then those that explain more."""
+        found = MaskRows.join([MaskRows.empty(batch.frame.size, self.sam.device), *parts])
+        step = -(-max(batch.frame.size) // _COMPARED_PX)
+        coarse = found.masks[:, ::step, ::step]
+        surveyed = found.reasons == PromptReason.GRID
+        explained = _explained(coarse, batch.regions, step)
+        ranks = torch.where(
+            surveyed, coarse.flatten(1).sum(dim=1) * found.scores.double(), 1e9 + explained * found.scores.double()
+        )
+        tracks = np.append(batch.prompts.tracks, -1)
+        rivals = torch.as_tensor(tracks, device=self.sam.device)[found.prompts]
+        part = torch.as_tensor(np.append(batch.parts, False), device=self.sam.device)[rivals]
+        own = (found.reasons == PromptReason.EXPECTED) & ~part
+        kept = keep_strongest(coarse, ranks, self.config.box_nms_thresh, _PART_SHARE, own, rivals)
         return found.take(kept)
+
+
+def _in_parts(predictions: TrackPredictions) -> BoolArray:
+    """Test which objects `(T,)` may be parts of one body with others."""
+    return np.bincount(predictions.bodies, minlength=1)[predictions.bodies] > 1
+
+
+def _explained(masks: Tensor, regions: Regions, step: int) -> Tensor:
+    """Compute how many more pixels of masks `(M, h, w)`, on every so many pixels, are detected than are background.
+
+    Of what is unknown some is background.
+    """
+    shown = regions.foreground if regions.evidence is None else regions.foreground | (regions.evidence > EVIDENT)
+    calm = regions.sky if regions.evidence is None else regions.sky | (regions.evidence < EVIDENT)
+    value = np.where(shown, 1.0, np.where(calm, -1.0, -_UNKNOWN_WEIGHT))[::step, ::step]
+    return masks.flatten(1).double() @ torch.from_numpy(value.ravel()).to(masks.device)
 
 
 def _refined(found: MaskRows, regions: Regions, proposal: Proposal) -> MaskRows:

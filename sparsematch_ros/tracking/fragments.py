@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import chi2
 
-from sparsematch_ros.data import BoolArray
+from sparsematch_ros.data import BoolArray, FloatArray, IntArray
 from sparsematch_ros.geometry import box_intersection, mahalanobis2
 from sparsematch_ros.tracking.models import MOVING
 from sparsematch_ros.tracking.table import TrackTable
@@ -14,9 +15,9 @@ from sparsematch_ros.tracking.table import TrackTable
 _AREA_SHARE, _GAP_SHARE = 0.5, 0.25
 # It is a part for good where this share of its box lies in that of the whole, and both velocities are known to this
 # share of the speed.
-_INSIDE_SHARE, _KNOWN_SHARE = 0.7, 0.2
-# A body turns this fast at most, which moves its ends [rad/s].
-_TURN_RAD_S = 0.1
+_INSIDE_SHARE, _KNOWN_SHARE = 0.7, 0.3
+# A body turns this fast, which moves its ends: one that keeps a part from being confirmed, and at most [rad/s].
+_TURN_RAD_S, _MOST_TURN_RAD_S = 0.1, 0.2
 # One part in a hundred is taken for an object of its own.
 _LIMIT = float(chi2.isf(0.01, 2))
 
@@ -28,21 +29,56 @@ def find_fragments(table: TrackTable) -> tuple[BoolArray, BoolArray]:
         Which objects `(T,)` may be such parts, and which surely are.
 
     """
+    part, whole = _neighbours(table)
+    seen, points = table.segment_rows >= 0, table.point_source
+    # What is not seen where a whole is seen need not be much smaller than that.
+    smaller = table.areas_px[part] < np.where(seen[part], _AREA_SHARE, 1.0) * table.areas_px[whole]
+    part, whole = (rows[smaller & ~points[whole]] for rows in (part, whole))
+    # A glint slides over the body on which it is, so inside of one a point source is a part however it moves.
+    inside = points[part] & (_gaps(table)[part, whole] == 0)
+    beside = _together(table, part, whole, _TURN_RAD_S)[0] | inside
+    together, known = _together(table, part, whole, _MOST_TURN_RAD_S)
+    common = box_intersection(table.boxes_xywh_px, table.boxes_xywh_px)[part, whole]
+    within = common > _INSIDE_SHARE * table.boxes_xywh_px[part, 2:].prod(axis=1)
+    maybe, surely = (np.zeros(len(table), dtype=bool) for _ in range(2))
+    maybe[part[beside]] = True
+    surely[part[together & known & within & seen[whole]]] = True
+    return maybe, surely
+
+
+def find_bodies(table: TrackTable) -> IntArray:
+    """Number the objects `(T,)` so that those which lie side by side and surely move as one have one number."""
+    first, second = _neighbours(table)
+    real = ~table.point_source & (table.log_odds > 0)
+    first, second = (rows[real[first] & real[second] & (first < second)] for rows in (first, second))
+    together, known = _together(table, first, second, _MOST_TURN_RAD_S)
+    links = np.zeros((len(table), len(table)), dtype=bool)
+    links[first[together & known], second[together & known]] = True
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
+
+
+def _neighbours(table: TrackTable) -> tuple[IntArray, IntArray]:
+    """Find the pairs `(P,)` of different objects that lie side by side."""
+    longest = table.boxes_xywh_px[:, 2:].max(axis=1, initial=0.0)
+    near = _gaps(table) < _GAP_SHARE * np.maximum(longest[:, None], longest[None])
+    np.fill_diagonal(near, False)
+    first, second = np.nonzero(near)
+    return first, second
+
+
+def _gaps(table: TrackTable) -> FloatArray:
+    """Compute the gaps `(T, T)` [px] between the objects' boxes."""
     low, extent = table.boxes_xywh_px[:, :2], table.boxes_xywh_px[:, 2:]
     high = low + extent
-    gaps = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).clip(min=0).max(axis=2)
+    return np.asarray(np.maximum(low[:, None] - high[None], low[None] - high[:, None]).clip(min=0).max(axis=2))
+
+
+def _together(table: TrackTable, first: IntArray, second: IntArray, turn_rad_s: float) -> tuple[BoolArray, BoolArray]:
+    """Test which pairs `(P,)` may move as one body that turns so fast at most, and of which that is well known."""
     states, covariances = table.bank.mean(MOVING)
-    distances = np.linalg.norm(states[:, None, :2] - states[None, :, :2], axis=2)
-    spread = covariances[:, None, 2:, 2:] + covariances[None, :, 2:, 2:]
-    spread = spread + ((_TURN_RAD_S / 2 * distances) ** 2)[..., None, None] * np.eye(2) + 1e-9 * np.eye(2)
-    together = mahalanobis2(states[:, None, 2:] - states[None, :, 2:], spread) < _LIMIT
-    smaller = table.areas_px[:, None] < _AREA_SHARE * table.areas_px[None]
-    reach = _GAP_SHARE * np.maximum(extent.max(axis=1)[:, None], extent.max(axis=1)[None])
-    # A glint slides over the body on which it is, so inside of one a point source is a part however it moves.
-    inside = table.point_source[:, None] & (gaps == 0)
-    part = (gaps < reach) & (together | inside) & ~table.point_source[None] & smaller
-    speeds = np.linalg.norm(states[:, 2:], axis=1)
-    known = np.trace(spread, axis1=2, axis2=3) < (_KNOWN_SHARE * speeds[:, None]) ** 2
-    within = box_intersection(table.boxes_xywh_px, table.boxes_xywh_px) > _INSIDE_SHARE * extent.prod(axis=1)[:, None]
-    seen = table.segment_rows >= 0
-    return part.any(axis=1), (part & together & known & within & seen[None]).any(axis=1)
+    apart = states[first] - states[second]
+    turn = (turn_rad_s / 2) ** 2 * (apart[:, :2] ** 2).sum(axis=1) + 1e-9
+    spread = covariances[first, 2:, 2:] + covariances[second, 2:, 2:] + turn[:, None, None] * np.eye(2)
+    slower = np.minimum(*((states[rows, 2:] ** 2).sum(axis=1) for rows in (first, second)))
+    known = np.trace(spread, axis1=1, axis2=2) < _KNOWN_SHARE**2 * slower
+    return np.asarray(mahalanobis2(apart[:, 2:], spread) < _LIMIT), np.asarray(known)

@@ -20,12 +20,13 @@ from sparsematch_ros.data import BoolArray, FloatArray, IntArray
 _NOISES = (1.0, 3.0, 12.0)
 # Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
 _ACCELERATIONS = (0.3, 3.0, 20.0)
-_RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR)
+_RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR, LayerKind.GHOST)
+_FIXED = (LayerKind.DETECTOR, LayerKind.GHOST)
 # Share of its size by which the centroid of a resting body wanders from frame to frame; by how much a ghost does, and
 # no further [px].
 _WANDER_SHARE, _GHOST_WANDER_SHARE, _GHOST_WANDER_PX = 0.001, 0.01, 0.25
 # Chance a frame that an object passes between rest in a layer and motion, and between models of the same kind. Nothing
-# comes to rest on the detector.
+# comes to rest on the detector, or becomes a ghost.
 _SWITCH, _WITHIN = 0.002, 0.05
 # Prior chance that a newborn moves.
 _MOVING_PRIOR = 0.5
@@ -56,11 +57,11 @@ MOVING: BoolArray = LAYERS < 0
 
 def _switching() -> FloatArray:
     """Compute the chances `(M, M)` of passing from a model (row) to another (column) in a frame."""
-    detector = LAYERS == LayerKind.DETECTOR
+    fixed = np.isin(LAYERS, _FIXED)
     same_kind = LAYERS[:, None] == LAYERS[None]
     np.fill_diagonal(same_kind, False)
     started = ~MOVING[:, None] & MOVING[None]
-    stopped = MOVING[:, None] & ~MOVING[None] & ~detector[None]
+    stopped = MOVING[:, None] & ~MOVING[None] & ~fixed[None]
     chances = np.zeros((COUNT, COUNT))
     for allowed, chance in ((same_kind, _WITHIN), (started | stopped, _SWITCH)):
         chances += chance * allowed / np.maximum(allowed.sum(axis=1, keepdims=True), 1)
@@ -91,9 +92,10 @@ class ModelBank:
 
     @classmethod
     def born(
-        cls, centroids_px: FloatArray, covariances_px2: FloatArray, fixed_priors: FloatArray, speed_sigma_px_s: float
-    ) -> ModelBank:
-        """Start with K centroids that may be fixed on the detector with some chance, rest in a layer, or move.
+        cls, centroids_px: FloatArray, covariances_px2: FloatArray, fixed_priors: FloatArray, ghost_priors: FloatArray,
+        speed_sigma_px_s: float,
+    ) -> ModelBank:  # fmt: skip
+        """Start with K centroids that may be fixed on the detector, or ghosts, by some chance; else they rest or move.
 
         Their velocity may be anything up to some standard deviation an axis.
         """
@@ -103,10 +105,12 @@ class ModelBank:
         covariances = np.zeros((count, COUNT, 4, 4))
         covariances[:, :, :2, :2] = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
         covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speed_sigma_px_s**2
-        detector = fixed_priors[:, None]
-        fixed = LAYERS == LayerKind.DETECTOR
-        resting = (1 - _MOVING_PRIOR - detector) / (~MOVING & ~fixed).sum()
-        prior = np.where(MOVING, _MOVING_PRIOR / MOVING.sum(), np.where(fixed, detector / fixed.sum(), resting))
+        chances = dict.fromkeys(_RESTING, (1 - _MOVING_PRIOR - fixed_priors - ghost_priors) / 2)
+        chances |= {LayerKind.DETECTOR: fixed_priors, LayerKind.GHOST: ghost_priors}
+        prior = np.full((count, COUNT), _MOVING_PRIOR / MOVING.sum())
+        for kind, chance in chances.items():
+            models = np.flatnonzero(kind == LAYERS)
+            prior[:, models] = chance[:, None] / len(models)
         return cls(np.log(prior), states, covariances)
 
     def take(self, rows: IntArray | BoolArray) -> ModelBank:
@@ -151,9 +155,9 @@ class ModelBank:
             models = np.flatnonzero(kind == LAYERS)
             layer = layers.get(int(kind), background.reference)
             wanders_px = _WANDER_SHARE * sizes_px
-            if kind == LayerKind.DETECTOR:
+            if kind in _FIXED:
                 wanders_px = np.minimum(_GHOST_WANDER_SHARE * sizes_px, _GHOST_WANDER_PX)
-            _rest(states, covariances, models, layer, mobilities, wanders_px)
+            _rest(states, covariances, models, layer, background, mobilities, wanders_px)
         models = np.flatnonzero(MOVING)
         accelerations = np.hypot(acceleration_px_s2, _TURN_SHARE * sizes_px)
         _move(states, covariances, models, background, accelerations)
@@ -197,13 +201,32 @@ class ModelBank:
             chances: `(K,)` that each measurement is the object's own.
 
         """
-        states, covariances = self.states[seen], self.covariances[seen]
         noises = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
-        innovations = places_px[:, None] - states[:, :, :2]
-        spreads = covariances[:, :, :2, :2] + noises
-        gains = np.linalg.solve(spreads, covariances[:, :, :2, :]).swapaxes(2, 3)
+        return self._corrected(seen, slice(0, 2), places_px, noises, extra, chances)
+
+    def corrected_velocities(self, rows: IntArray, velocities_px_s: FloatArray, covariances: FloatArray) -> ModelBank:
+        """Correct objects whose velocity was measured too.
+
+        Args:
+            rows: `(K,)` of the objects.
+            velocities_px_s: `(K, 2)` against the reference layer.
+            covariances: `(K, 2, 2)` [px^2/s^2].
+
+        """
+        noises = np.repeat(covariances[:, None], COUNT, axis=1)
+        return self._corrected(rows, slice(2, 4), velocities_px_s, noises, np.zeros(1), np.ones(len(rows)))
+
+    def _corrected(
+        self, seen: IntArray, part: slice, measured: FloatArray, noises: FloatArray, extra: FloatArray,
+        chances: FloatArray,
+    ) -> ModelBank:  # fmt: skip
+        """Correct objects by a measurement `(K, 2)` of a part of their states, with noises `(K, M, 2, 2)`."""
+        states, covariances = self.states[seen], self.covariances[seen]
+        innovations = measured[:, None] - states[:, :, part]
+        spreads = covariances[:, :, part, part] + noises
+        gains = np.linalg.solve(spreads, covariances[:, :, part, :]).swapaxes(2, 3)
         steps = np.einsum("kmij,kmj->kmi", gains, innovations)
-        keep = np.eye(4) - gains @ np.eye(2, 4)
+        keep = np.eye(4) - gains @ np.eye(4)[part]
         corrected = keep @ covariances @ keep.swapaxes(2, 3) + gains @ noises @ gains.swapaxes(2, 3)
         own = chances[:, None]
         new = ModelBank(self.log_weights.copy(), self.states.copy(), self.covariances.copy())
@@ -223,8 +246,11 @@ class ModelBank:
         joint = np.exp(np.maximum(self.log_weights, _LEAST_LOG_WEIGHT))[:, :, None] * _SWITCHING
         weights = joint.sum(axis=1)
         shares = joint / weights[:, None]
-        states = np.einsum("tij,tik->tjk", shares, self.states)
-        apart = self.states[:, :, None] - states[:, None]
+        # What leaves the detector, or stops being a ghost, does not go on as these do.
+        own = self.states.copy()
+        own[:, np.isin(LAYERS, _FIXED), 2:] = 0.0
+        states = np.einsum("tij,tik->tjk", shares, own)
+        apart = own[:, :, None] - states[:, None]
         covariances = np.einsum("tij,tikl->tjkl", shares, self.covariances)
         covariances += np.einsum("tij,tijk,tijl->tjkl", shares, apart, apart)
         return ModelBank(np.log(weights), states, covariances)
@@ -238,8 +264,8 @@ def _mixture(weights: FloatArray, states: FloatArray, covariances: FloatArray) -
 
 
 def _rest(
-    states: FloatArray, covariances: FloatArray, models: IntArray, layer: Layer | None, mobilities: FloatArray,
-    wanders_px: FloatArray,
+    states: FloatArray, covariances: FloatArray, models: IntArray, layer: Layer | None, background: Background,
+    mobilities: FloatArray, wanders_px: FloatArray,
 ) -> None:  # fmt: skip
     """Carry objects at rest in a layer along with it; what the border cuts moves by its mobility only."""
     places = states[:, models, :2]
@@ -255,7 +281,10 @@ def _rest(
     moved = flat + np.einsum("nij,nj->ni", mobility, carried - flat)
     spread = covariances[:, models, :2, :2].reshape(-1, 2, 2)
     spread = jacobians @ spread @ jacobians.swapaxes(1, 2) + errors + wander[:, None, None] * np.eye(2)
-    states[:, models, :2], states[:, models, 2:] = moved.reshape(places.shape), 0.0
+    against = np.zeros_like(flat)
+    if layer is not background.reference and background.reference is not None and background.dt_s > 0:
+        against = (carried - background.reference.transport(flat).points_px) / background.dt_s
+    states[:, models, :2], states[:, models, 2:] = moved.reshape(places.shape), against.reshape(places.shape)
     rest = np.zeros((*places.shape[:2], 4, 4))
     rest[:, :, :2, :2] = spread.reshape(*places.shape[:2], 2, 2)
     covariances[:, models] = rest

@@ -63,7 +63,7 @@ class TrackTable:
     def empty(cls) -> TrackTable:
         """Make a table without objects."""
         none, row = np.zeros(0), np.zeros(0, dtype=np.int64)
-        bank = ModelBank.born(np.zeros((0, 2)), np.zeros((0, 2, 2)), none, 1.0)
+        bank = ModelBank.born(np.zeros((0, 2)), np.zeros((0, 2, 2)), none, none, 1.0)
         return cls(np.zeros(0, dtype=object), bank, np.zeros((0, 4)), none, none, np.zeros((0, 2, 2)),
                    np.zeros((0, 2)), row, none, row,
                    none > 0, none > 0, row, row, row, torch.zeros((0, 0)))  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch.nn import functional
 
+from sparsematch_ros.background.ghosts import on_line
 from sparsematch_ros.background.layers import Background, LayerKind
 from sparsematch_ros.config import TrackingConfig
 from sparsematch_ros.data import (
@@ -23,10 +25,11 @@ from sparsematch_ros.data import (
 )
 from sparsematch_ros.description.pooling import cosine_matrix
 from sparsematch_ros.matching.association import Association, associate, place_errors
+from sparsematch_ros.matching.flow import measure_steps
 from sparsematch_ros.matching.pairs import pair_matches
 from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.tracking.existence import BIRTH_LOG_ODDS, MOST_LOG_ODDS, Clutter
-from sparsematch_ros.tracking.fragments import find_fragments
+from sparsematch_ros.tracking.fragments import find_bodies, find_fragments
 from sparsematch_ros.tracking.models import LAYERS, MOVING, ModelBank
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
@@ -46,6 +49,10 @@ _HIDDEN_PATIENCE = 3.0
 _CLAIM_SIGMA, _CLAIM_LIMIT_PX = 4.0, 8.0
 # A resting object matters less than a moving one when prompts are short.
 _RESTING_PRIORITY = 0.5
+# The centroid of a mask is vague from this error on [px]; the texture of a body turns about it this fast [rad/s].
+_VAGUE_PX, _TURN_RAD_S = 0.5, 0.1
+# Chance that what lies on the line of a bright light is a ghost of it, and at least.
+_GHOST, _LEAST_GHOST = 0.2, 1e-6
 # Share of a resting mask's pixels that no layer explains, the least share that is told from none, and bounds of the log
 # likelihood ratio of motion: of a smooth body few pixels show that it moves.
 _RESTING_SHARE, _LEAST_SHARE, _SHARE_BOUNDS = 0.01, 0.001, (-1.0, 3.0)
@@ -66,6 +73,7 @@ class Tracker:
         self._clutter = Clutter()
         self._outlines = Outlines()
         self._lost = LostObjects(self.config)
+        self._image: NDArray[np.uint8] | None = None
 
     def predict(self, background: Background) -> TrackPredictions:
         """Predict all objects through the background's motion into the next frame."""
@@ -86,6 +94,7 @@ class Tracker:
             priorities=_probability(table.log_odds) * np.where(table.moving, 1.0, _RESTING_PRIORITY),
             believed=table.log_odds > 0,
             resolved=~table.point_source,
+            bodies=find_bodies(table),
         )
 
     def step(
@@ -110,17 +119,15 @@ class Tracker:
         cosines = cosine_matrix(Descriptors(self._table.descriptors.to(descriptors.vectors.device)), descriptors)
         found = self._associate(background, segments, predictions, cosines, faint)
         matches = pair_matches(previous, segments, predictions, found.segment_rows, cosines, background)
+        before = self._table
         table = self._updated(predictions, found, segments, descriptors, frame.stamp_ns)
+        table = self._followed(before, table, previous, segments, background, frame)
         table = self._judged(table, found.hidden, background, frame)
         table = self._lost.step(table, self._table.stages, background, frame.stamp_ns)
-        table = table.join(
-            self._births(
-                table, found, segments, descriptors, frame.stamp_ns, 0.0 if background.gap else background.dt_s
-            )
-        )
+        table = table.join(self._births(table, found, segments, descriptors, frame, background))
         self._outlines.learn(table, segments)
         objects = describe_objects(table, segments, frame, background, self._outlines)
-        self._table = table.take(table.stages != ObjectState.LOST)
+        self._table, self._image = table.take(table.stages != ObjectState.LOST), frame.gray
         return objects, matches
 
     def claims(self, predictions: TrackPredictions, points_px: FloatArray) -> BoolArray:
@@ -163,7 +170,8 @@ class Tracker:
         table, assigned = self._table, found.segment_rows
         seen = np.flatnonzero(assigned >= 0)
         rows = assigned[seen]
-        extra = _motion_evidence(segments.moving_shares[rows])
+        # What misfits its layer by its texture does so again: each further frame tells less.
+        extra = _motion_evidence(segments.moving_shares[rows]) / table.ages[seen][:, None]
         errors = place_errors(predictions, segments)[seen, rows]
         bank = self._predicted.updated(seen, segments.centroids_px[rows], errors, extra, found.chances[seen])
         columns = {name: getattr(table, name).copy() for name in _REPLACED}
@@ -185,6 +193,35 @@ class Tracker:
             ages=table.ages + 1,
         )
         return _blended(table, seen, rows, descriptors)
+
+    def _followed(
+        self, before: TrackTable, table: TrackTable, previous: Segments | None, segments: Segments,
+        background: Background, frame: Frame,
+    ) -> TrackTable:  # fmt: skip
+        """Correct the velocities of objects with vague outlines by how far their texture has moved."""
+        if previous is None or self._image is None or background.reference is None or background.dt_s <= 0:
+            return table
+        rows, last = table.segment_rows, before.segment_rows
+        both = np.flatnonzero((rows >= 0) & (rows < segments.mask_count) & (last >= 0) & (last < previous.mask_count))
+        vague = segments.covariances_px2[rows[both], 0, 0] > _VAGUE_PX**2
+        both = both[vague]
+        first, second = last[both], rows[both]
+        places = previous.centroids_px[first]
+        expected = self._predicted.mean()[0][both, :2] - before.bank.mean()[0][both, :2]
+        device = segments.masks.device
+        steps, errors = measure_steps(
+            (self._image, frame.gray),
+            previous.masks[torch.as_tensor(first, device=device)],
+            segments.masks[torch.as_tensor(second, device=device)],
+            expected,
+        )
+        known = np.isfinite(steps[:, 0])
+        carried = background.reference.transport(places[known])
+        # The turn of a body persists, so that each further frame tells less.
+        turn = (_TURN_RAD_S / 2) ** 2 * segments.areas_px[second[known]] * table.ages[both[known]]
+        errors = (errors[known] + carried.covariances_px2) / background.dt_s**2 + turn[:, None, None] * np.eye(2)
+        velocities = (steps[known] - (carried.points_px - places[known])) / background.dt_s
+        return table.with_columns(bank=table.bank.corrected_velocities(both[known], velocities, errors))
 
     def _judged(self, table: TrackTable, hidden: BoolArray, background: Background, frame: Frame) -> TrackTable:
         """Decide each object's state and whether it moves."""
@@ -218,8 +255,8 @@ class Tracker:
         return np.asarray(sure & (speeds > self.config.moving_speed_px_s * ease))
 
     def _births(
-        self, table: TrackTable, found: Association, segments: Segments, descriptors: Descriptors, stamp_ns: int,
-        dt_s: float,
+        self, table: TrackTable, found: Association, segments: Segments, descriptors: Descriptors, frame: Frame,
+        background: Background,
     ) -> TrackTable:  # fmt: skip
         """Start an object for each segment that belongs to none."""
         free = ~found.fragments & ~segments.faint
@@ -228,14 +265,19 @@ class Tracker:
         rows = np.flatnonzero(free)
         rows = rows[np.argsort(-segments.scores[rows], kind="stable")][:room]
         # The interval to the next frame is taken to be that before this one, unless that was a gap.
-        config = self.config
+        config, dt_s = self.config, 0.0 if background.gap else background.dt_s
         fastest = min(config.max_speed_px_s, config.max_step_px / dt_s if dt_s else config.max_speed_px_s)
         points = rows >= segments.mask_count
+        ghosts = np.maximum(_GHOST * on_line(segments.centroids_px[rows], background.light_px, frame), _LEAST_GHOST)
         bank = ModelBank.born(
-            segments.centroids_px[rows], segments.covariances_px2[rows], segments.fixed_priors[rows], fastest / 3
+            segments.centroids_px[rows],
+            segments.covariances_px2[rows],
+            segments.fixed_priors[rows],
+            ghosts,
+            fastest / 3,
         )
         return self._table.born(
-            bank, BIRTH_LOG_ODDS, stamp_ns,
+            bank, BIRTH_LOG_ODDS, frame.stamp_ns,
             boxes_xywh_px=segments.boxes_xywh_px[rows], areas_px=segments.areas_px[rows], fluxes=segments.fluxes[rows],
             mobilities=segments.mobilities[rows], offsets_px=segments.offsets_px[rows],
             segment_rows=rows, point_source=points,

@@ -16,6 +16,8 @@ from sparsematch_ros.data import Descriptors, FloatArray, Frame, Matches, Prompt
 from sparsematch_ros.segmentation.models import TinyVitEncoder, build_sam
 from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.segmentation.segments import Segments
+from sparsematch_ros.tracking.models import ModelBank
+from sparsematch_ros.tracking.table import TrackTable
 from sparsematch_ros.tracking.tracker import Tracker
 
 
@@ -90,6 +92,31 @@ def points() -> Callable[..., Segments]:
 def squares() -> Callable[..., Segments]:
     """Return the maker of square masks."""
     return _squares
+
+
+def _table_of(
+    states: object, boxes: object, points: object = False, sigma_px_s: float = 1.0, log_odds: float = 3.0
+) -> TrackTable:
+    """Build objects whose motion is known to 1 px and `sigma_px_s` an axis."""
+    rows, corners = np.asarray(states, dtype=np.float64), np.asarray(boxes, dtype=np.float64)
+    count = len(rows)
+    unlikely = np.full(count, 1e-4)
+    born = ModelBank.born(rows[:, :2], np.tile(np.eye(2), (count, 1, 1)), unlikely, unlikely, 1.0)
+    repeated = np.repeat(rows[:, None], born.states.shape[1], axis=1)
+    spread = np.diag([1, 1, sigma_px_s**2, sigma_px_s**2])
+    bank = ModelBank(born.log_weights, repeated, np.tile(spread, (count, born.states.shape[1], 1, 1)))
+    areas = corners[:, 2:].prod(axis=1)
+    return TrackTable.empty().born(
+        bank, log_odds, 0, boxes_xywh_px=corners, areas_px=areas, fluxes=np.full(count, np.nan),
+        mobilities=np.tile(np.eye(2), (count, 1, 1)), offsets_px=np.zeros((count, 2)), segment_rows=np.arange(count),
+        point_source=np.broadcast_to(np.asarray(points), (count,)).copy(), descriptors=torch.zeros((count, 0)),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def table_of() -> Callable[..., TrackTable]:
+    """Return the maker of tables of tracked objects."""
+    return _table_of
 
 
 class Line:

@@ -34,6 +34,7 @@ def predicted(
         priorities=np.ones(count),
         believed=np.broadcast_to(np.asarray(believed, dtype=bool), (count,)),
         resolved=np.broadcast_to(np.asarray(resolved, dtype=bool), (count,)),
+        bodies=np.arange(count),
     )
 
 
@@ -221,17 +222,28 @@ def test_a_small_object_behind_a_large_body_is_hidden(squares: Maker) -> None:
     assert not open_sky.hidden[0] and open_sky.log_ratios[0] < 0
 
 
-def test_one_mask_over_two_objects_is_neither(squares: Maker) -> None:
-    """Two of 31 px touch and come as one mask of 61 x 31 px: both are hidden in it, and it is no new object."""
-    predictions = predicted([[85, 60], [115, 60]], 31.0)
+def merged_mask(squares: Maker) -> Segments:
+    """Build one mask of 61 x 31 px over two squares of 31 px that touch at (85, 60) and (115, 60)."""
     both = squares([[85, 60]], 31, SIZE).masks | squares([[115, 60]], 31, SIZE).masks
-    merged = replace(
+    return replace(
         squares([[100, 60]], 31, SIZE), masks=both, areas_px=np.array([61.0 * 31]),
         boxes_xywh_px=np.array([[70.0, 45, 61, 31]]),
     )  # fmt: skip
-    found = run(predictions, merged)
+
+
+def test_one_mask_over_two_objects_is_neither(squares: Maker) -> None:
+    """Two of 31 px touch and come as one mask of 61 x 31 px: both are hidden in it, and it is no new object."""
+    found = run(predicted([[85, 60], [115, 60]], 31.0), merged_mask(squares))
     assert found.segment_rows.tolist() == [-1, -1] and found.hidden.all() and found.fragments.tolist() == [True]
     np.testing.assert_array_equal(found.log_ratios, 0)
+
+
+def test_one_mask_over_two_parts_of_one_body_is_one_of_them(squares: Maker) -> None:
+    """The same mask over two objects that move as one: one of them takes it, the other is hidden in it."""
+    predictions = replace(predicted([[85, 60], [115, 60]], 31.0), bodies=np.zeros(2, dtype=np.int64))
+    found = run(predictions, merged_mask(squares))
+    assert sorted(found.segment_rows.tolist()) == [-1, 0]
+    assert found.hidden.tolist() == (found.segment_rows < 0).tolist()
 
 
 def test_fragments_of_a_known_body_are_no_objects(squares: Maker, points: Maker) -> None:

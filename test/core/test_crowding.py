@@ -12,8 +12,6 @@ from sparsematch_ros.data import ObjectState, SpaceObject
 from sparsematch_ros.detection.regions import Regions
 from sparsematch_ros.detection.sources import Sources
 from sparsematch_ros.segmentation.segments import MaskRows, Segments, assemble
-from sparsematch_ros.tracking.fragments import find_fragments
-from sparsematch_ros.tracking.models import ModelBank
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.table import TrackTable
 
@@ -188,62 +186,6 @@ def test_one_that_parts_in_two_keeps_one_identity(line: Lines) -> None:
 # Pieces
 
 
-def table_of(states: object, boxes: object, points: object = False) -> TrackTable:
-    """Build objects whose motion is known to 1 px and 1 px/s."""
-    rows, corners = np.asarray(states, dtype=np.float64), np.asarray(boxes, dtype=np.float64)
-    count = len(rows)
-    born = ModelBank.born(rows[:, :2], np.tile(np.eye(2), (count, 1, 1)), np.zeros(count) + 1e-4, 1.0)
-    repeated = np.repeat(rows[:, None], born.states.shape[1], axis=1)
-    bank = ModelBank(born.log_weights, repeated, np.tile(np.eye(4), (count, born.states.shape[1], 1, 1)))
-    areas = corners[:, 2:].prod(axis=1)
-    return TrackTable.empty().born(
-        bank, 3.0, 0, boxes_xywh_px=corners, areas_px=areas, fluxes=np.full(count, np.nan),
-        mobilities=np.tile(np.eye(2), (count, 1, 1)), offsets_px=np.zeros((count, 2)), segment_rows=np.arange(count),
-        point_source=np.broadcast_to(np.asarray(points), (count,)).copy(), descriptors=torch.zeros((count, 0)),
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("box", "velocity", "is_part"),
-    [
-        ((71, 50, 11, 11), (20, 0), True),  # 1 px beside it, at its velocity.
-        ((71, 50, 11, 11), (60, 0), False),  # 40 px/s faster: it passes.
-        ((170, 50, 11, 11), (20, 0), False),  # 100 px off, more than the body is long.
-        ((71, 20, 45, 45), (20, 0), False),  # More than half as large: a companion of its own right.
-    ],
-)
-def test_a_small_piece_beside_a_large_body_goes_with_it(
-    box: tuple[float, ...], velocity: tuple[float, float], is_part: bool
-) -> None:
-    middle = np.array(box[:2]) + np.array(box[2:]) / 2
-    states, boxes = [[40, 55, 20, 0], [*middle, *velocity]], [[10, 25, 60, 60], box]
-    assert find_fragments(table_of(states, boxes))[0].tolist() == [False, is_part]
-    assert not find_fragments(table_of(states, boxes, points=[True, False]))[0].any()  # A point has no pieces.
-
-
-@pytest.mark.parametrize(
-    ("box", "velocity", "sigma_px_s", "absorbed"),
-    [
-        ((35, 50, 11, 11), (20, 0), 1.0, True),
-        ((35, 50, 11, 11), (20, 0), 10.0, False),  # Both velocities are known to half the speed: that says nothing.
-        ((35, 50, 11, 11), (28, 0), 1.0, False),  # Faster by 8 px/s, known to 1.4 px/s.
-        ((63, 50, 11, 11), (20, 0), 1.0, False),  # 7 of its 11 px are inside.
-        ((71, 50, 11, 11), (20, 0), 1.0, False),  # Beside it.
-        ((12, 30, 50, 50), (20, 0), 1.0, False),  # More than half as large.
-    ],
-)
-def test_a_small_object_inside_a_larger_one_at_its_velocity_is_absorbed(
-    box: tuple[float, ...], velocity: tuple[float, float], sigma_px_s: float, absorbed: bool
-) -> None:
-    middle = np.array(box[:2]) + np.array(box[2:]) / 2
-    table = table_of([[40, 55, 20, 0], [*middle, *velocity]], [[10, 25, 60, 60], box])
-    spread = np.diag([1, 1, sigma_px_s**2, sigma_px_s**2]) * np.ones((*table.bank.covariances.shape[:2], 1, 1))
-    table = table.with_columns(bank=ModelBank(table.bank.log_weights, table.bank.states, spread))
-    assert find_fragments(table)[1].tolist() == [False, absorbed]
-    # What is not in view absorbs nothing.
-    assert not find_fragments(table.with_columns(segment_rows=np.array([-1, 1])))[1].any()
-
-
 def test_a_part_that_was_tracked_first_ends_in_the_body_that_holds_it(line: Lines) -> None:
     """15 px fly at 40 px/s for 12 frames; then the body of 61 px shows on which they are, and both are seen."""
     flight = line()
@@ -283,13 +225,6 @@ def test_what_a_larger_one_covers_keeps_its_size(line: Lines, covered: bool) -> 
     assert set(sizes[2:]) == {(17 * 17, 17, 17) if covered else (19 * 19, 19, 19)}
 
 
-def test_a_glint_on_a_body_is_a_piece_however_it_slides() -> None:
-    boxes = [[10, 25, 60, 60], [30, 40, 3, 3]]
-    states = [[40, 55, 20, 0], [31, 41, 80, 30]]
-    assert find_fragments(table_of(states, boxes, points=[False, True]))[0].tolist() == [False, True]
-    assert find_fragments(table_of(states, boxes))[0].tolist() == [False, False]
-
-
 def test_a_piece_is_not_confirmed_while_a_passing_object_is(line: Lines) -> None:
     """A body of 61 px flies at 20 px/s; 2 px behind it a nozzle of 11 px shows, and 17 px pass over it."""
     flight, nozzles = line(), []
@@ -307,7 +242,7 @@ def test_a_piece_is_not_confirmed_while_a_passing_object_is(line: Lines) -> None
 # Outlines
 
 
-def test_an_outline_comes_with_the_part_of_the_frame_that_holds_it() -> None:
+def test_an_outline_comes_with_the_part_of_the_frame_that_holds_it(table_of: Callable[..., TrackTable]) -> None:
     """21 px whose middle is 5 px from the left and 3 px from the lower border: 16 columns and 14 rows are left."""
     table, outlines = table_of([[60, 60, 0, 0]], [[50, 50, 21, 21]]), Outlines()
     outlines.learn(table, segments_of(block((60, 60), 21)))

@@ -92,9 +92,11 @@ def test_overlaps_of_pairs() -> None:
     assert not empty_iou.any() and not empty_share.any()
 
 
-def kept(ranks: list[float], *masks: torch.Tensor, whole: list[bool] | None = None) -> list[int]:
-    flags = None if whole is None else torch.tensor(whole)
-    return keep_strongest(torch.stack(masks), torch.tensor(ranks), 0.7, 0.8, flags).tolist()
+def kept(
+    ranks: list[float], *masks: torch.Tensor, whole: list[bool] | None = None, rivals: list[int] | None = None
+) -> list[int]:
+    flags, numbers = (None if each is None else torch.tensor(each) for each in (whole, rivals))
+    return keep_strongest(torch.stack(masks), torch.tensor(ranks), 0.7, 0.8, flags, numbers).tolist()
 
 
 def test_one_thing_gives_one_segment() -> None:
@@ -105,7 +107,7 @@ def test_one_thing_gives_one_segment() -> None:
     assert kept([1.0, 2.0], body, nearly) == [1]
     assert kept([2.0, 1.0], body, nearly) == [0]
     assert kept([2.0, 1.0], body, inside) == [0]
-    assert kept([1.0, 2.0], holder, body) == [1, 0]  # A larger whole that holds a kept one is another thing.
+    assert kept([1.0, 2.0], holder, body) == [1]  # A larger one of lower rank holds a kept one as its part.
     assert kept([2.0, 1.0], holder, body) == [0]
     assert kept([1.0, 3.0, 2.0], beside, body, inside) == [1, 0]
     assert kept([1.0, 1.0], body, body) == [0]
@@ -118,6 +120,22 @@ def test_what_is_known_to_be_whole_is_no_part() -> None:
     assert kept([2.0, 1.0], body, inside, whole=[False, True]) == [0, 1]
     assert kept([2.0, 1.0], body, inside, whole=[True, False]) == [0]
     assert kept([2.0, 1.0], body, rectangle(10, 10, 40, 38), whole=[False, True]) == [0]
+
+
+def test_a_larger_mask_of_lower_rank_is_dropped_unless_it_is_whole() -> None:
+    """40 x 40 px hold 9 x 9 px that go first, or three quarters of another 9 x 9 px, which are no part."""
+    small, body = rectangle(20, 20, 9, 9), rectangle(10, 10, 40, 40)
+    assert kept([2.0, 1.0], small, body) == [0]
+    assert kept([2.0, 1.0], small, body, whole=[False, True]) == [0, 1]
+    assert kept([2.0, 1.0], rectangle(8, 20, 9, 9), body) == [0, 1]
+
+
+def test_of_rivals_one_is_kept() -> None:
+    """Of three masks that lie apart two are answers for one object; -1 stands for no object."""
+    masks = rectangle(0, 0, 9, 9), rectangle(40, 0, 9, 9), rectangle(80, 0, 9, 9)
+    assert kept([1.0, 2.0, 3.0], *masks, rivals=[0, 1, 0]) == [2, 1]
+    assert kept([1.0, 2.0, 3.0], *masks, rivals=[0, 1, 0], whole=[True] * 3) == [2, 1]
+    assert kept([1.0, 2.0, 3.0], *masks, rivals=[-1, -1, -1]) == [2, 1, 0]
 
 
 def test_candidates_are_compared_with_the_box_that_was_asked() -> None:

@@ -89,6 +89,7 @@ def prompts(*points: tuple[float, float, PromptReason]) -> Prompts:
         np.array([point[:2] for point in points], dtype=float).reshape(-1, 2),
         np.full((count, 4), np.nan),
         np.array([int(point[2]) for point in points], dtype=np.int64),
+        np.full(count, -1, dtype=np.int64),
         np.full(count, np.nan),
         np.full(count, 96.0),
     )

@@ -26,7 +26,9 @@ def moved_by(homography: np.ndarray, dt_s: float = DT_S, ground: np.ndarray | No
 
 def bank_at(places_px: np.ndarray, sigma_px: float, fixed: float = 0.1, fastest_px_s: float = 200.0) -> ModelBank:
     count = len(places_px)
-    return ModelBank.born(places_px, spread(count, sigma_px), np.full(count, fixed), fastest_px_s)
+    return ModelBank.born(
+        places_px, spread(count, sigma_px), np.full(count, fixed), np.full(count, 1e-6), fastest_px_s
+    )  # fmt: skip
 
 
 def spread(count: int, sigma_px: float) -> np.ndarray:
@@ -232,9 +234,10 @@ def test_an_unknown_motion_makes_every_place_uncertain() -> None:
 
 
 def test_a_newborn_is_where_it_was_seen_and_fixed_with_its_prior_chance() -> None:
-    bank = ModelBank.born(np.array([[3.0, 4.0], [7.0, 8.0]]), spread(2, 0.2), np.array([0.3, 1e-4]), 50.0)
-    fixed = np.exp(bank.log_weights[:, LAYERS == LayerKind.DETECTOR]).sum(axis=1)
-    np.testing.assert_allclose(fixed, [0.3, 1e-4])
+    places, fixed, ghosts = np.array([[3.0, 4.0], [7.0, 8.0]]), np.array([0.3, 1e-4]), np.array([1e-6, 0.2])
+    bank = ModelBank.born(places, spread(2, 0.2), fixed, ghosts, 50.0)
+    for kind, prior in ((LayerKind.DETECTOR, fixed), (LayerKind.GHOST, ghosts)):
+        np.testing.assert_allclose(np.exp(bank.log_weights[:, kind == LAYERS]).sum(axis=1), prior)
     np.testing.assert_allclose(np.exp(bank.log_weights).sum(axis=1), 1.0)
     np.testing.assert_allclose(bank.mean()[0], [[3, 4, 0, 0], [7, 8, 0, 0]])
     np.testing.assert_allclose(bank.mean(MOVING)[1][:, 2:, 2:], np.tile(2500 * np.eye(2), (2, 1, 1)))
@@ -294,8 +297,72 @@ def test_what_is_not_seen_stays_as_predicted() -> None:
     np.testing.assert_allclose(np.exp(found.log_weights).sum(axis=1), 1.0)
 
 
+# Measured velocities
+
+
+def single_model(model: int, state: object, covariance: np.ndarray) -> ModelBank:
+    """Build an object of which one model is certain."""
+    log_weights = np.full((1, COUNT), -300.0)
+    log_weights[0, model] = 0.0
+    states = np.tile(np.asarray(state, dtype=np.float64), (1, COUNT, 1))
+    return ModelBank(log_weights, states, np.tile(covariance, (1, COUNT, 1, 1)))
+
+
+def test_a_measured_velocity_corrects_place_and_velocity() -> None:
+    """By hand: variances 1 px^2 and 4 px^2/s^2, covariance 1 px^2/s, and a measurement of 4 px^2/s^2.
+
+    The gains are 4 / (4 + 4) for the velocity and 1 / (4 + 4) for the place.
+    """
+    prior = np.kron(np.array([[1.0, 1.0], [1.0, 4.0]]), np.eye(2))
+    model = int(np.flatnonzero(MOVING)[0])
+    bank = single_model(model, [50, 60, 0, 0], prior)
+    found = bank.corrected_velocities(np.array([0]), np.array([[10.0, -6.0]]), 4 * np.eye(2)[None])
+    np.testing.assert_allclose(found.states[0, model], [50 + 10 / 8, 60 - 6 / 8, 5, -3], atol=1e-9)
+    expected = np.kron(np.array([[1 - 1 / 8, 0.5], [0.5, 2.0]]), np.eye(2))
+    np.testing.assert_allclose(found.covariances[0, model], expected, atol=1e-9)
+    np.testing.assert_array_equal(bank.states[0, model], [50, 60, 0, 0])  # The bank itself stays as it was.
+
+
+@pytest.mark.parametrize(("measured_px_s", "log_odds"), [(10.0, 2.0), (5.0, 0.0), (0.0, -2.0)])
+def test_a_measured_velocity_tells_rest_from_motion(measured_px_s: float, log_odds: float) -> None:
+    """At rest, or at 10 px/s exactly, equally likely before; the measurement has 5 px/s: half of (10 / 5)^2 is 2.
+
+    A model whose velocity is exact, as that of all resting ones is, keeps its state. A second object is not measured.
+    """
+    rests, moves = np.flatnonzero(LAYERS == LayerKind.STARS)[0], np.flatnonzero(MOVING)[0]
+    log_weights = np.full((2, COUNT), -300.0)
+    log_weights[:, [rests, moves]] = np.log(0.5)
+    states, covariances = np.tile([50.0, 60, 0, 0], (2, COUNT, 1)), np.zeros((2, COUNT, 4, 4))
+    states[:, moves, 2], covariances[:, :, :2, :2] = 10.0, np.eye(2)
+    bank = ModelBank(log_weights, states, covariances)
+    found = bank.corrected_velocities(np.array([0]), np.array([[measured_px_s, 0.0]]), 25 * np.eye(2)[None])
+    assert found.log_weights[0, moves] - found.log_weights[0, rests] == pytest.approx(log_odds, abs=1e-6)
+    np.testing.assert_allclose(found.states, states, atol=1e-9)
+    np.testing.assert_allclose(found.covariances, covariances, atol=1e-9)
+    np.testing.assert_array_equal(found.log_weights[1], log_weights[1])
+
+
+def test_resting_models_have_the_velocity_of_their_layer() -> None:
+    """In 0.1 s stars, the reference, run 5 px to the right and the ground 3 px down; the detector stays.
+
+    A measured velocity of the ground is then likeliest where the object rests on it.
+    """
+    shift, ground = np.array([[1.0, 0, 5], [0, 1, 0], [0, 0, 1]]), np.array([[1.0, 0, 0], [0, 1, 3], [0, 0, 1]])
+    bank = bank_at(np.array([[50.0, 60.0]]), 0.1).predicted(
+        moved_by(shift, ground=ground), np.eye(2)[None], np.full(1, 3.0), ACCELERATION_PX_S2
+    )
+    expected = {LayerKind.STARS: [0, 0], LayerKind.GROUND: [-50, 30], LayerKind.DETECTOR: [-50, 0]}
+    for kind, velocity in expected.items():
+        models = np.flatnonzero(kind == LAYERS)
+        np.testing.assert_allclose(bank.states[0, models, 2:], np.tile(velocity, (len(models), 1)), atol=1e-6)
+    found = bank.corrected_velocities(np.array([0]), np.array([[-50.0, 30.0]]), np.eye(2)[None])
+    gained = found.log_weights[0] - bank.log_weights[0]
+    assert gained[LAYERS == LayerKind.GROUND].min() > gained[LAYERS != LayerKind.GROUND].max()
+
+
 def test_no_objects_are_ordinary() -> None:
     none = bank_at(np.zeros((0, 2)), 0.1)
     assert len(none.predicted(moved_by(STILL), np.zeros((0, 2, 2)), np.zeros(0), 1.0)) == 0
+    assert len(none.corrected_velocities(np.zeros(0, dtype=np.int64), np.zeros((0, 2)), np.zeros((0, 2, 2)))) == 0
     assert none.moving.shape == (0,) and none.mean()[0].shape == (0, 4)
     assert none.log_densities(np.zeros((3, 2)), np.zeros((0, 3, 2, 2))).shape == (0, 3)

@@ -23,7 +23,7 @@ def tracks(rows: list[int]) -> TrackPredictions:
     count = len(rows)
     return TrackPredictions(
         np.zeros((count, 4)), np.tile(np.eye(4), (count, 1, 1)), np.zeros((count, 4)), np.ones(count), np.array(rows),
-        np.ones(count), np.ones(count, dtype=bool), np.zeros(count, dtype=bool),
+        np.ones(count), np.ones(count, dtype=bool), np.zeros(count, dtype=bool), np.arange(count),
     )  # fmt: skip
 
 

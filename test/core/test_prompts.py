@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,6 +53,7 @@ def tracked(
         priorities=np.broadcast_to(np.asarray(priorities, dtype=np.float64), (count,)),
         believed=np.broadcast_to(np.asarray(believed, dtype=bool), (count,)),
         resolved=np.broadcast_to(np.asarray(resolved, dtype=bool), (count,)),
+        bodies=np.arange(count),
     )
 
 
@@ -159,6 +162,72 @@ def test_the_budget_goes_to_what_nothing_else_can_replace() -> None:
     assert ways[-1] == order and all(way == order[: len(way)] for way in ways)
 
 
+# What may be one body, and what was measured in part
+
+
+WIDE, BESIDE = (20.0, 20.0, 79.0, 59.0), (82.0, 30.0, 101.0, 49.0)
+
+
+def test_moving_regions_side_by_side_are_asked_for_together_too() -> None:
+    """Their thick parts, 2 px inside, are 7 px apart, which is less than 0.15 of 55 px: one more prompt, and first."""
+    found = run(regions_of(WIDE, BESIDE, ground=True))
+    assert found.prompts.boxes_xyxy_px.tolist() == [[22, 22, 99, 57], [22, 22, 77, 57], [84, 32, 99, 47]]
+    assert found.prompts.points_px[0].tolist() == [49.5, 39.5]  # The deepest point of the larger.
+    assert found.prompts.reasons.tolist() == [PromptReason.MOTION] * 3
+    assert found.prompts.tracks.tolist() == [-1] * 3
+    assert found.prompt_of_region.tolist() == [1, 2]  # The joint prompt stands for none alone.
+    apart = (92.0, *BESIDE[1:])
+    assert len(run(regions_of(WIDE, apart, ground=True)).prompts) == 2
+    assert len(run(regions_of(WIDE, BESIDE)).prompts) == 2  # Against the sky all parts of a body show.
+
+
+def test_objects_side_by_side_are_asked_for_together_too() -> None:
+    """Two that are tracked, 1 px apart, each with its region: each by itself, and both as one."""
+    boxes = (20.0, 20.0, 59.0, 59.0), (61.0, 20.0, 100.0, 59.0)
+    found = run(regions_of(*boxes, ground=True), tracked(*boxes))
+    assert sorted(found.prompts.tracks.tolist()) == [-1, 0, 1]
+    (joint,) = found.prompts.boxes_xyxy_px[found.prompts.tracks < 0]
+    np.testing.assert_allclose(joint, [20, 20, 100, 59], atol=1.0)
+    assert np.isnan(found.prompts.areas_px[found.prompts.tracks < 0]).all()
+
+
+@pytest.mark.parametrize(("side", "asked"), [(11, 1), (9, 0)])
+def test_small_groups_are_not_asked_for(side: int, asked: int) -> None:
+    """121 + 64 px^2 are more than 150 px^2, 81 + 64 px^2 are less; either region alone is a speck."""
+    first, second = (100.0, 50.0, 99.0 + side, 49.0 + side), (100.0 + side, 50.0, 107.0 + side, 57.0)
+    regions = regions_of(first, second, ground=True)
+    found = run(replace(regions, cores_xyxy_px=regions.boxes_xyxy_px))
+    assert len(found.prompts) == asked and found.prompt_of_region.tolist() == [-1, -1]
+    assert found.prompts.boxes_xyxy_px.tolist() == [[100, 50, 107 + side, 49 + side]] * asked
+
+
+def test_an_object_of_which_less_is_measured_is_asked_for_twice() -> None:
+    """80 x 40 px are predicted and a region of 30 x 30 px is seen: by what is seen first, then by what is predicted."""
+    whole, seen = (20.0, 20.0, 99.0, 59.0), (20.0, 20.0, 49.0, 49.0)
+    prompts = run(regions_of(seen, ground=True), tracked(SMALL, whole)).prompts
+    rows = np.flatnonzero(prompts.tracks == 1)
+    np.testing.assert_allclose(prompts.boxes_xyxy_px[rows], [[22, 22, 47, 47], whole], atol=1.0)
+    assert prompts.reasons[rows].tolist() == [PromptReason.EXPECTED] * 2
+    assert prompts.areas_px[rows].tolist() == [3200, 3200]
+    assert prompts.points_px[rows].tolist() == [[34.5, 34.5]] * 2  # Inside of it in any case.
+    # Where nearly all is measured, and against the sky, it is asked for once.
+    assert run(regions_of(whole, ground=True), tracked(whole)).prompts.tracks.tolist() == [0]
+    assert run(regions_of(seen), tracked(whole)).prompts.tracks.tolist() == [0]
+
+
+def test_groups_and_second_prompts_keep_the_budget() -> None:
+    """A group goes first, then what is tracked, then what nobody knows, then the second prompt of what is tracked."""
+    seen, whole = (110.0, 70.0, 139.0, 99.0), (110.0, 70.0, 189.0, 109.0)
+    regions, predictions = regions_of(WIDE, seen, BESIDE, ground=True), tracked(whole, priorities=0.9)
+    every = run(regions, predictions, 8)
+    assert every.prompts.tracks.tolist() == [-1, 0, 0, -1, -1]
+    for budget in range(6):
+        found = run(regions, predictions, budget)
+        np.testing.assert_array_equal(found.prompts.boxes_xyxy_px, every.prompts.boxes_xyxy_px[:budget])
+        expected = np.where(every.prompt_of_region < budget, every.prompt_of_region, -1)
+        assert found.prompt_of_region.tolist() == expected.tolist()
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10))
 def test_any_scene_is_asked_within_the_budget_and_the_image(seed: int, budget: int) -> None:
@@ -189,4 +258,4 @@ def test_a_grid_is_bare_points() -> None:
     both = Prompts.join([grid, grid.take(np.array([1]))])
     assert both.points_px.tolist() == [[1, 2], [3, 4], [3, 4]]
     with pytest.raises(ValueError, match="reasons"):
-        Prompts(places, grid.boxes_xyxy_px, grid.reasons[:1], grid.areas_px, grid.details_px)
+        Prompts(places, grid.boxes_xyxy_px, grid.reasons[:1], grid.tracks, grid.areas_px, grid.details_px)

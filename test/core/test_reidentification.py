@@ -145,7 +145,7 @@ def table(count: int, stage: ObjectState, looks: torch.Tensor, stamp_ns: int, sp
     places = np.stack([spacing_px * np.arange(count), np.full(count, 50.0)], axis=1)
     spread = np.tile(0.1 * np.eye(2), (count, 1, 1))
     born = TrackTable.empty().born(
-        ModelBank.born(places, spread, np.full(count, 1e-4), 1.0), 3.0, stamp_ns,
+        ModelBank.born(places, spread, np.full(count, 1e-4), np.full(count, 1e-6), 1.0), 3.0, stamp_ns,
         boxes_xywh_px=np.concatenate([places - 5, np.full((count, 2), 10.0)], axis=1), areas_px=np.full(count, 100.0),
         fluxes=np.full(count, np.nan), mobilities=np.tile(np.eye(2), (count, 1, 1)), offsets_px=np.zeros((count, 2)),
         segment_rows=np.arange(count), point_source=np.zeros(count, dtype=bool), descriptors=looks,

@@ -63,8 +63,9 @@ def segmented(sam: PromptedSam, evidence: np.ndarray) -> Segments:
     boxes, known = np.array([[130.0, 90, 61, 61]]), np.ones(1, dtype=bool)
     states = np.array([[160.5, 120.5, 0, 0]])
     expected = TrackPredictions(
-        states, np.eye(4)[None], boxes, np.full(1, 61.0**2), np.zeros(1, dtype=np.int64), np.ones(1), known, known
-    )
+        states, np.eye(4)[None], boxes, np.full(1, 61.0**2), np.zeros(1, dtype=np.int64), np.ones(1), known, known,
+        np.zeros(1, dtype=np.int64),
+    )  # fmt: skip
     segmenter = AdaptiveSegmenter(sam, replace(SegmentationConfig(max_area_fraction=1.0), targeted_iou_thresh=0.0))
     frame = Frame(0, 0, np.full((240, 320, 3), 90, dtype=np.uint8))
     return segmenter.segment(frame, ground(evidence, (240, 320)), Sources(), expected).segments

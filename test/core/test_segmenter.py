@@ -68,7 +68,7 @@ def expecting(*boxes_xywh: tuple[float, ...]) -> TrackPredictions:
     known = np.ones(count, dtype=bool)
     return TrackPredictions(
         states, np.tile(np.eye(4), (count, 1, 1)), boxes, boxes[:, 2:].prod(axis=1), np.arange(count), np.ones(count),
-        known, known,
+        known, known, np.arange(count),
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_cut_masks_are_those_that_reach_an_inner_border(
     embedding = blob_sam.encode(frame.image, (left, top, left + 96, top + 96))
     points = np.stack(np.meshgrid(np.arange(6.0, 96, 12), np.arange(6.0, 96, 12)), axis=-1).reshape(-1, 2) + corner
     config = SegmentationConfig(max_area_fraction=1.0, stability_score_thresh=0.0, pred_iou_thresh=0.0)
-    batch = PromptBatch(frame, grid_prompts(points), daylight((240, 320)))
+    batch = PromptBatch(frame, grid_prompts(points), daylight((240, 320)), np.zeros(0, dtype=bool))
     asked = PromptDecoder(blob_sam, config).decode(embedding, batch, np.arange(len(points)))
     masks = asked.logits > 0
     borders = {"left": masks[:, :, 0], "top": masks[:, 0], "right": masks[:, :, -1], "bottom": masks[:, -1]}
@@ -252,17 +252,44 @@ def test_masks_are_weighed_by_what_was_detected(sam: PromptedSam) -> None:
     assert over_smooth == pytest.approx([*found[:3], 1 / 1.5], abs=0.01)
 
 
-def test_of_two_masks_the_whole_goes_before_its_part(sam: PromptedSam) -> None:
-    """Down to a few pixels: 30 px hold 24 px, so one thing is there, whichever was asked for first."""
+def one_for_each(
+    sam: PromptedSam, masks: torch.Tensor, regions: Regions, tracks: list[int], parts: list[bool]
+) -> list[int]:
+    """Choose among masks of equal scores, one for each prompt; returns the areas of those that are kept [px^2]."""
+    count, column = len(masks), torch.ones(len(masks))
+    prompts = replace(grid_prompts(np.zeros((count, 2))), tracks=np.array(tracks))
+    rows = MaskRows(masks, 0.9 * column, column, 0 * column, 0 * column.long(), torch.arange(count))
+    batch = PromptBatch(frame_of(np.zeros(SIZE)), prompts, regions, np.array(parts, dtype=bool))
+    kept = AdaptiveSegmenter(sam, SegmentationConfig())._one_for_each([rows], batch)
+    return kept.masks.flatten(1).sum(dim=1).tolist()
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_of_two_masks_that_goes_first_which_explains_more(sam: PromptedSam, order: list[int]) -> None:
+    """30 px hold 24 px, so one thing is there, whichever was asked for first: the 30 px where all was detected.
+
+    Where the other 6 px are sky they explain 24 - 6 px, and the 24 px go first.
+    """
     masks = torch.zeros((2, *SIZE), dtype=torch.bool)
     masks[0, 10:14, 10:16] = True
     masks[1, 10:15, 10:16] = True
-    none = torch.zeros(2, dtype=torch.int64)
-    rows = MaskRows(masks, torch.tensor([0.9, 0.9]), torch.ones(2), torch.zeros(2), none, none)
-    segmenter = AdaptiveSegmenter(sam, SegmentationConfig())
-    for order in ([0, 1], [1, 0]):
-        kept = segmenter._one_for_each([rows.take(torch.tensor(order))], SIZE)
-        assert kept.masks.flatten(1).sum(dim=1).tolist() == [30]
+    whole, part = masks[1].numpy(), masks[0].numpy()
+    all_of_it = replace(daylight(), labels=whole.astype(np.int32), foreground=whole)
+    before_sky = replace(daylight(), labels=part.astype(np.int32), foreground=part, sky=~part)
+    for regions, area in ((all_of_it, 30), (before_sky, 24)):
+        assert one_for_each(sam, masks[order], regions, [0, 1], [False, False]) == [area]
+
+
+def test_tracked_objects_stay_beside_a_larger_one_unless_they_are_its_parts(sam: PromptedSam) -> None:
+    """6 x 6 px inside of 30 x 30 px, both of them tracked; of two masks for the same object one is kept."""
+    masks = torch.zeros((2, *SIZE), dtype=torch.bool)
+    masks[0, 20:26, 20:26] = True
+    masks[1, 10:40, 10:40] = True
+    shown = masks[1].numpy()
+    regions = replace(daylight(), labels=shown.astype(np.int32), foreground=shown)
+    assert one_for_each(sam, masks, regions, [0, 1], [False, False]) == [900, 36]
+    assert one_for_each(sam, masks, regions, [0, 1], [True, True]) == [900]
+    assert one_for_each(sam, masks, regions, [0, 0], [False]) == [900]
 
 
 # Surveys and the full grid

@@ -161,8 +161,9 @@ def expecting(box_xywh: tuple[int, int, int, int]) -> TrackPredictions:
     states = np.concatenate([box[:, :2] + box[:, 2:] / 2, np.zeros((1, 2))], axis=1)
     known, none = np.ones(1, dtype=bool), np.full(1, np.nan)
     return TrackPredictions(
-        states, np.eye(4)[None], box, none, np.zeros(1, dtype=np.int64), np.ones(1), known, resolved=known
-    )
+        states, np.eye(4)[None], box, none, np.zeros(1, dtype=np.int64), np.ones(1), known, resolved=known,
+        bodies=np.zeros(1, dtype=np.int64),
+    )  # fmt: skip
 
 
 def test_a_small_object_is_found_in_a_part_around_it(mobile_sam: PromptedSam) -> None:
