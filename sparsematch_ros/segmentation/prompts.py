@@ -107,15 +107,13 @@ def propose(
     boxes = _clipped(_corners(predictions.boxes_xywh_px[tracks]), size)
     owner = _owners(regions, predictions, tracks)
     alone = np.isin(np.arange(len(tracks)), owner)
-    unseen = (_shares(regions.sky, boxes) < _EMPTY_SHARE) & (predictions.priorities[tracks] > _LEAST_PRIORITY)
-    asked = np.flatnonzero(alone | unseen)
+    priorities = predictions.priorities[tracks]
+    unseen = (_shares(regions.sky, boxes) < _EMPTY_SHARE) & (priorities > _LEAST_PRIORITY)
     # Of what is small SAM knows less than the outline that was detected.
     outlined = regions.areas_px < _LEAST_PROMPTED_PX
-    asked = asked[~np.isin(asked, owner[outlined])]
+    asked = np.flatnonzero((alone | unseen) & ~np.isin(np.arange(len(tracks)), owner[outlined]))
     free = np.flatnonzero((owner == _NOBODYS) & ~outlined)
-    points, wanted = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes.copy()
-    for row in np.flatnonzero(alone):  # Few: the objects whose regions are seen.
-        points[row], wanted[row] = _measured(regions, np.flatnonzero(owner == row))
+    points, wanted = _measured(regions, owner, boxes)
     on_sky = _shares(regions.sky, regions.boxes_xyxy_px) > 0
     own = np.where(on_sky[:, None], regions.boxes_xyxy_px, regions.cores_xyxy_px)
     reasons = np.where(on_sky, int(PromptReason.BRIGHT), int(PromptReason.MOTION))
@@ -123,35 +121,43 @@ def propose(
     # Smooth parts show no motion: where less of an object was measured than is predicted, both are asked for.
     less = np.diag(box_iou(_sides(wanted[asked]), _sides(boxes[asked]))) < _ASKED_IOU
     doubted = asked[less & ~owns_sky[asked] & (predictions.areas_px[tracks[asked]] >= _LEAST_PROMPTED_PX)]
-    believed = predictions.believed[tracks] & (predictions.priorities[tracks] > _LEAST_PRIORITY) & ~owns_sky
-    firsts, joined = _groups(
-        regions, np.flatnonzero(~on_sky), boxes[believed], np.concatenate([wanted[asked], boxes[doubted]])
-    )
+    about, extents = np.concatenate([asked, doubted]), np.concatenate([wanted[asked], boxes[doubted]])
+    believed = predictions.believed[tracks] & (priorities > _LEAST_PRIORITY) & ~owns_sky
+    firsts, joined = _groups(regions, np.flatnonzero(~on_sky), boxes[believed], extents)
     others = np.concatenate([firsts, free])
-    about = np.concatenate([asked, doubted])
-    expected = np.full(len(about), int(PromptReason.EXPECTED), dtype=np.int64)
+    replaceable = np.concatenate([owns_sky[about], on_sky[others]])
     prompts = Prompts(
         np.concatenate([points[about], regions.seeds_px[others]]),
-        np.concatenate([wanted[asked], boxes[doubted], joined, own[free]]),
-        np.concatenate([expected, reasons[others]]),
+        np.concatenate([extents, joined, own[free]]),
+        np.concatenate([np.full(len(about), int(PromptReason.EXPECTED)), reasons[others]]),
         np.concatenate([tracks[about], np.full(len(others), -1)]),
         np.concatenate([predictions.areas_px[tracks[about]], np.full(len(others), np.nan)]),
-        np.where(np.concatenate([owns_sky[about], on_sky[others]]), _DETAIL_PX, _FINE_DETAIL_PX),
+        np.where(replaceable, _DETAIL_PX, _FINE_DETAIL_PX),
     )
-    # First what has no outline of its own: groups by their size, objects by their priority, then regions by their size.
-    replaceable = np.concatenate([owns_sky[about], on_sky[others]])
-    priorities = predictions.priorities[tracks]
     urgency = np.concatenate(
         [priorities[asked], priorities[doubted] - 1, 2.0 - np.arange(len(firsts)), -np.arange(1.0, len(free) + 1)]
     )
-    order = np.lexsort((-urgency, replaceable))[: config.prompt_budget]
-    rank = np.full(len(prompts) + 1, -1, dtype=np.int64)
-    rank[order] = np.arange(len(order))
     number = np.full(len(tracks) + 2, -1, dtype=np.int64)  # The last two stand for nobody and for several.
     number[asked] = np.arange(len(asked))
     prompt_of_region = number[owner]
     prompt_of_region[free] = len(about) + len(firsts) + np.arange(len(free))
-    return Proposal(prompts.take(order), rank[prompt_of_region], on_sky)
+    chosen, rank = _ranked(replaceable, urgency, config.prompt_budget)
+    return Proposal(prompts.take(chosen), rank[prompt_of_region], on_sky)
+
+
+def _ranked(replaceable: BoolArray, urgency: FloatArray, budget: int) -> tuple[IntArray, IntArray]:
+    """Choose within the budget: first what has no outline of its own.
+
+    Groups go by their size, objects by their priority, then regions by their size.
+
+    Returns:
+        The rows of the chosen prompts, and the new row `(P + 1,)` of each old one, -1 for the rest and for none.
+
+    """
+    order = np.lexsort((-urgency, replaceable))[:budget]
+    rank = np.full(len(urgency) + 1, -1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return order, rank
 
 
 def _groups(
@@ -225,15 +231,20 @@ def _owners(regions: Regions, predictions: TrackPredictions, tracks: IntArray) -
     return np.where((held & predictions.believed[tracks]).sum(axis=1) >= 2, _SEVERAL, owner)
 
 
-def _measured(regions: Regions, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Compute the point and the box of a prompt from the object's own regions, the largest of which come first.
+def _measured(regions: Regions, owner: IntArray, boxes_xyxy_px: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Compute the points `(T, 2)` and boxes `(T, 4)` of prompts from the objects' own regions, else as predicted.
 
     Against the sky all parts of a body show; residual motion leaves trails, so there their thick parts count.
     """
-    on_sky = _shares(regions.sky, regions.boxes_xyxy_px[rows]) > 0
-    boxes = regions.boxes_xyxy_px[rows[on_sky]] if on_sky.any() else regions.cores_xyxy_px[rows]
-    box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-    return regions.seeds_px[rows[0]], box
+    points, boxes = (boxes_xyxy_px[:, :2] + boxes_xyxy_px[:, 2:]) / 2, boxes_xyxy_px.copy()
+    on_sky = _shares(regions.sky, regions.boxes_xyxy_px) > 0
+    for number in np.unique(owner[owner >= 0]):  # Few: the objects whose regions are seen.
+        rows = np.flatnonzero(owner == number)  # The largest region comes first.
+        lit = rows[on_sky[rows]]
+        own = regions.boxes_xyxy_px[lit] if len(lit) else regions.cores_xyxy_px[rows]
+        boxes[number] = np.concatenate([own[:, :2].min(axis=0), own[:, 2:].max(axis=0)])
+        points[number] = regions.seeds_px[rows[0]]
+    return points, boxes
 
 
 def _owns_sky(owner: IntArray, on_sky: BoolArray, count: int) -> BoolArray:
