@@ -49,8 +49,8 @@ class View:
         objects: `(H, W)` bool, where tracked objects are, or None.
         noise: standard deviation of a pixel [grey levels].
         texture: `(H, W)` float32, what looks like sky over its level [grey levels]; NaN elsewhere and at sources.
-        light_px: `(2,)` a light so bright that the optics show ghosts of it, or None.
         roughness: noise of what looks like sky over that of its pixels.
+        light_px: `(2,)` a light so bright that the optics may show ghosts of it, or None.
 
     """
 

@@ -43,17 +43,20 @@ def ghost_layer(light_px: FloatArray | None, frame: Frame, stars: Layer | None) 
         stars: the layer of the stars, or None.
 
     """
-    if light_px is None or stars is None:
-        return None
-    axis = optical_axis_px(frame)
-    way = light_px - axis
-    if np.linalg.norm(way) < _LEAST_DISTANCE_PX:
+    way, axis = _way(light_px, frame), optical_axis_px(frame)
+    if light_px is None or way is None or stars is None:
         return None
     step = stars.transport(light_px[None]).points_px[0] - light_px
     homography = np.eye(3)
     homography[:2, :2] += np.outer(step, way) / (way @ way)
     homography[:2, 2] = axis - homography[:2, :2] @ axis
     return Layer(LayerKind.GHOST, homography, np.zeros((9, 9)))
+
+
+def _way(light_px: FloatArray | None, frame: Frame) -> FloatArray | None:
+    """Compute the way `(2,)` [px] from the optical axis to a light; None without one, and where it is too short."""
+    way = None if light_px is None else light_px - optical_axis_px(frame)
+    return None if way is None or np.linalg.norm(way) < _LEAST_DISTANCE_PX else way
 
 
 def optical_axis_px(frame: Frame) -> FloatArray:
@@ -64,12 +67,11 @@ def optical_axis_px(frame: Frame) -> FloatArray:
 
 
 def on_line(points_px: FloatArray, light_px: FloatArray | None, frame: Frame) -> FloatArray:
-    """Compute how well places `(N, 2)` lie on the line of a light, in [0, 1]; 0 without a light."""
-    if light_px is None:
+    """Compute how well places `(N, 2)` lie on the line of a light, in [0, 1]; 0 without a light off the axis."""
+    way = _way(light_px, frame)
+    if way is None:
         return np.zeros(len(points_px))
-    axis = optical_axis_px(frame)
-    way = light_px - axis
-    away = points_px - axis
-    off = np.abs(away @ np.array([-way[1], way[0]])) / max(float(np.linalg.norm(way)), 1e-9)
+    away = points_px - optical_axis_px(frame)
+    off = np.abs(away @ np.array([-way[1], way[0]])) / np.linalg.norm(way)
     sigma = _OFF_PX + _OFF_SHARE * np.linalg.norm(away, axis=1)
     return np.asarray(np.exp(-0.5 * (off / sigma) ** 2))

@@ -12,8 +12,9 @@ from sparsematch_ros.segmentation.masks import grown, masks_at
 
 # Corners that are followed on all objects, and the fewest that tell one object's motion.
 _MOST_CORNERS, _LEAST_CORNERS = 480, 6
-# Corners of one body err together: so many count as one. Error of a corner at best [px].
-_TOGETHER, _CORNER_SIGMA_PX = 4.0, 0.1
+# Corners of one body err together: so many count as one, and no more than so many of these count. Error of a corner at
+# best [px].
+_TOGETHER, _MOST_COUNTED, _CORNER_SIGMA_PX = 4, 50, 0.1
 # Nearer to the outline the window of a corner holds ground too [px].
 _EDGE_PX = 10
 # The median of absolute deviations of a normal distribution, in standard deviations.
@@ -52,6 +53,6 @@ def measure_steps(
         moved = (end - start)[corners[owners == row]]
         steps[row] = np.median(moved, axis=0)
         spread = np.median(np.abs(moved - steps[row]), axis=0) / _MAD
-        variance = (spread**2).sum() * max(_TOGETHER / len(moved), 0.02) + _CORNER_SIGMA_PX**2
+        variance = (spread**2).sum() / min(len(moved) / _TOGETHER, _MOST_COUNTED) + _CORNER_SIGMA_PX**2
         covariances[row] = variance * np.eye(2)
     return steps, covariances

@@ -195,8 +195,8 @@ def _explained(masks: Tensor, regions: Regions, step: int) -> Tensor:
     """
     shown = regions.foreground if regions.evidence is None else regions.foreground | (regions.evidence > EVIDENT)
     calm = regions.sky if regions.evidence is None else regions.sky | (regions.evidence < EVIDENT)
-    value = np.where(shown, 1.0, np.where(calm, -1.0, -_UNKNOWN_WEIGHT))[::step, ::step]
-    return masks.flatten(1).double() @ torch.from_numpy(value.ravel()).to(masks.device)
+    value = np.where(shown, 1.0, np.where(calm, -1.0, -_UNKNOWN_WEIGHT)).astype(np.float32)[::step, ::step]
+    return (masks.flatten(1).float() @ torch.from_numpy(value.ravel()).to(masks.device)).double()
 
 
 def _refined(found: MaskRows, regions: Regions, proposal: Proposal) -> MaskRows:

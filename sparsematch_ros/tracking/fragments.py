@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import chi2
@@ -16,8 +18,8 @@ _AREA_SHARE, _GAP_SHARE = 0.5, 0.25
 # It is a part for good where this share of its box lies in that of the whole, and both velocities are known to this
 # share of the speed.
 _INSIDE_SHARE, _KNOWN_SHARE = 0.7, 0.3
-# A body turns this fast, which moves its ends: one that keeps a part from being confirmed, and at most [rad/s].
-_TURN_RAD_S, _MOST_TURN_RAD_S = 0.1, 0.2
+# A body turns this fast, which moves its ends: usually, and at most [rad/s].
+TURN_RAD_S, _MOST_TURN_RAD_S = 0.1, 0.2
 # One part in a hundred is taken for an object of its own.
 _LIMIT = float(chi2.isf(0.01, 2))
 
@@ -36,13 +38,13 @@ def find_fragments(table: TrackTable) -> tuple[BoolArray, BoolArray]:
     part, whole = (rows[smaller & ~points[whole]] for rows in (part, whole))
     # A glint slides over the body on which it is, so inside of one a point source is a part however it moves.
     inside = points[part] & (_gaps(table)[part, whole] == 0)
-    beside = _together(table, part, whole, _TURN_RAD_S)[0] | inside
-    together, known = _together(table, part, whole, _MOST_TURN_RAD_S)
+    relative = _Relative.of(table, part, whole)
+    beside = relative.together(TURN_RAD_S) | inside
     common = box_intersection(table.boxes_xywh_px, table.boxes_xywh_px)[part, whole]
     within = common > _INSIDE_SHARE * table.boxes_xywh_px[part, 2:].prod(axis=1)
     maybe, surely = (np.zeros(len(table), dtype=bool) for _ in range(2))
     maybe[part[beside]] = True
-    surely[part[together & known & within & seen[whole]]] = True
+    surely[part[relative.surely_together() & within & seen[whole]]] = True
     return maybe, surely
 
 
@@ -51,9 +53,9 @@ def find_bodies(table: TrackTable) -> IntArray:
     first, second = _neighbours(table)
     real = ~table.point_source & (table.log_odds > 0)
     first, second = (rows[real[first] & real[second] & (first < second)] for rows in (first, second))
-    together, known = _together(table, first, second, _MOST_TURN_RAD_S)
+    surely = _Relative.of(table, first, second).surely_together()
     links = np.zeros((len(table), len(table)), dtype=bool)
-    links[first[together & known], second[together & known]] = True
+    links[first[surely], second[surely]] = True
     return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
@@ -73,12 +75,47 @@ def _gaps(table: TrackTable) -> FloatArray:
     return np.asarray(np.maximum(low[:, None] - high[None], low[None] - high[:, None]).clip(min=0).max(axis=2))
 
 
-def _together(table: TrackTable, first: IntArray, second: IntArray, turn_rad_s: float) -> tuple[BoolArray, BoolArray]:
-    """Test which pairs `(P,)` may move as one body that turns so fast at most, and of which that is well known."""
-    states, covariances = table.bank.mean(MOVING)
-    apart = states[first] - states[second]
-    turn = (turn_rad_s / 2) ** 2 * (apart[:, :2] ** 2).sum(axis=1) + 1e-9
-    spread = covariances[first, 2:, 2:] + covariances[second, 2:, 2:] + turn[:, None, None] * np.eye(2)
-    slower = np.minimum(*((states[rows, 2:] ** 2).sum(axis=1) for rows in (first, second)))
-    known = np.trace(spread, axis1=1, axis2=2) < _KNOWN_SHARE**2 * slower
-    return np.asarray(mahalanobis2(apart[:, 2:], spread) < _LIMIT), np.asarray(known)
+@dataclass(frozen=True, eq=False)
+class _Relative:
+    """Relative motion of P pairs of objects.
+
+    Attributes:
+        distances_px: `(P,)` between their centroids.
+        velocities_px_s: `(P, 2)` of the first against the second.
+        covariances: `(P, 2, 2)` of these [px^2/s^2].
+        speeds_px_s: `(P,)` of the slower of the two.
+
+    """
+
+    distances_px: FloatArray
+    velocities_px_s: FloatArray
+    covariances: FloatArray
+    speeds_px_s: FloatArray
+
+    @classmethod
+    def of(cls, table: TrackTable, first: IntArray, second: IntArray) -> _Relative:
+        """Measure the pairs `(P,)` of rows of a table."""
+        if len(first) == 0:  # In most frames.
+            return cls(np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0))
+        states, covariances = table.bank.mean(MOVING)
+        apart = states[first] - states[second]
+        speeds = np.linalg.norm(states[:, 2:], axis=1)
+        return cls(
+            np.linalg.norm(apart[:, :2], axis=1),
+            apart[:, 2:],
+            covariances[first, 2:, 2:] + covariances[second, 2:, 2:],
+            np.minimum(speeds[first], speeds[second]),
+        )
+
+    def together(self, turn_rad_s: float) -> BoolArray:
+        """Test which pairs `(P,)` may be of one body that turns so fast."""
+        return np.asarray(mahalanobis2(self.velocities_px_s, self._spread(turn_rad_s)) < _LIMIT)
+
+    def surely_together(self) -> BoolArray:
+        """Test which pairs `(P,)` may be of one body, however it turns, and move by much more than the error."""
+        error2 = np.trace(self._spread(_MOST_TURN_RAD_S), axis1=1, axis2=2)
+        return np.asarray(self.together(_MOST_TURN_RAD_S) & (error2 < (_KNOWN_SHARE * self.speeds_px_s) ** 2))
+
+    def _spread(self, turn_rad_s: float) -> FloatArray:
+        turn = (turn_rad_s / 2 * self.distances_px) ** 2 + 1e-9
+        return self.covariances + turn[:, None, None] * np.eye(2)

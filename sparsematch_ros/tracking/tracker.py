@@ -29,7 +29,7 @@ from sparsematch_ros.matching.flow import measure_steps
 from sparsematch_ros.matching.pairs import pair_matches
 from sparsematch_ros.segmentation.segments import Segments
 from sparsematch_ros.tracking.existence import BIRTH_LOG_ODDS, MOST_LOG_ODDS, Clutter
-from sparsematch_ros.tracking.fragments import find_bodies, find_fragments
+from sparsematch_ros.tracking.fragments import TURN_RAD_S, find_bodies, find_fragments
 from sparsematch_ros.tracking.models import LAYERS, MOVING, ModelBank
 from sparsematch_ros.tracking.outlines import Outlines
 from sparsematch_ros.tracking.output import describe_objects
@@ -49,8 +49,8 @@ _HIDDEN_PATIENCE = 3.0
 _CLAIM_SIGMA, _CLAIM_LIMIT_PX = 4.0, 8.0
 # A resting object matters less than a moving one when prompts are short.
 _RESTING_PRIORITY = 0.5
-# The centroid of a mask is vague from this error on [px]; the texture of a body turns about it this fast [rad/s].
-_VAGUE_PX, _TURN_RAD_S = 0.5, 0.1
+# The centroid of a mask is vague from this error on [px].
+_VAGUE_PX = 0.5
 # Chance that what lies on the line of a bright light is a ghost of it, and at least.
 _GHOST, _LEAST_GHOST = 0.2, 1e-6
 # Share of a resting mask's pixels that no layer explains, the least share that is told from none, and bounds of the log
@@ -205,6 +205,8 @@ class Tracker:
         both = np.flatnonzero((rows >= 0) & (rows < segments.mask_count) & (last >= 0) & (last < previous.mask_count))
         vague = segments.covariances_px2[rows[both], 0, 0] > _VAGUE_PX**2
         both = both[vague]
+        if len(both) == 0:
+            return table
         first, second = last[both], rows[both]
         places = previous.centroids_px[first]
         expected = self._predicted.mean()[0][both, :2] - before.bank.mean()[0][both, :2]
@@ -218,7 +220,7 @@ class Tracker:
         known = np.isfinite(steps[:, 0])
         carried = background.reference.transport(places[known])
         # The turn of a body persists, so that each further frame tells less.
-        turn = (_TURN_RAD_S / 2) ** 2 * segments.areas_px[second[known]] * table.ages[both[known]]
+        turn = (TURN_RAD_S / 2) ** 2 * segments.areas_px[second[known]] * table.ages[both[known]]
         errors = (errors[known] + carried.covariances_px2) / background.dt_s**2 + turn[:, None, None] * np.eye(2)
         velocities = (steps[known] - (carried.points_px - places[known])) / background.dt_s
         return table.with_columns(bank=table.bank.corrected_velocities(both[known], velocities, errors))

@@ -1,21 +1,34 @@
 """Segments made by hand, for the tests of the stages behind segmentation, and a small SAM that finds something."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from segment_anything.modeling import Sam
 from torch.nn import functional
 
 from sparsematch_ros.background.layers import Background, Layer, LayerKind
 from sparsematch_ros.camera import CameraModel
-from sparsematch_ros.config import TrackingConfig
-from sparsematch_ros.data import Descriptors, FloatArray, Frame, Matches, PromptReason, SpaceObject
+from sparsematch_ros.config import Config, TrackingConfig
+from sparsematch_ros.data import (
+    NANOSECONDS,
+    Descriptors,
+    FloatArray,
+    Frame,
+    FrameResult,
+    Matches,
+    PromptReason,
+    SpaceObject,
+)
+from sparsematch_ros.models import Models
+from sparsematch_ros.pipeline import Pipeline
 from sparsematch_ros.segmentation.models import TinyVitEncoder, build_sam
 from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.segmentation.segments import Segments
+from sparsematch_ros.simulation.stars import add_spots
 from sparsematch_ros.tracking.models import ModelBank
 from sparsematch_ros.tracking.table import TrackTable
 from sparsematch_ros.tracking.tracker import Tracker
@@ -254,3 +267,82 @@ def blob_sam() -> PromptedSam:
     final.bias.add_(0.6)
     torch.random.set_rng_state(state)
     return PromptedSam(sam, torch.device("cpu"))
+
+
+# A camera that turns before a sky, and what crosses it [px/s].
+SKY_CAMERA, SKY_DT_S = CameraModel.from_fov(320, 240, 10.0), 0.2
+SKY_TURN_RAD_S, SKY_MOVER_PX_S = np.radians([0.1, 0.17, 0.8]), 25.0
+
+
+class TurningSky:
+    """A noisy sky before a camera that turns, and in it a bright point that crosses the stars at 25 px/s."""
+
+    def __init__(self, mover: bool = True, seed: int = 7) -> None:
+        """Draw the stars; `mover`: whether the point is there."""
+        self.rng = np.random.default_rng(seed)
+        field_px = self.rng.uniform((-120, -120), (440, 360), (150, 2))
+        self.stars_N = SKY_CAMERA.bearings(field_px[np.abs(field_px[:, 1] - 120) > 12])
+        self.fluxes = 10 ** self.rng.uniform(1.9, 3.2, len(self.stars_N))
+        self.mover = mover
+
+    def attitude(self, number: int) -> Rotation:
+        """Compute R_NC of a frame."""
+        return Rotation.from_rotvec(SKY_DT_S * number * SKY_TURN_RAD_S)
+
+    def place(self, number: int, camera: CameraModel = SKY_CAMERA) -> np.ndarray:
+        """Compute the mover's true place `(2,)` in the pixels of a camera."""
+        mover_N = SKY_CAMERA.bearings(np.array([[90 + SKY_MOVER_PX_S * SKY_DT_S * number, 120.0]]))
+        return camera.project(self.attitude(number).inv().apply(mover_N))[0]
+
+    def levels(self, number: int, camera: CameraModel = SKY_CAMERA) -> np.ndarray:
+        """Draw a frame in grey levels, `(height, width, 3)`."""
+        image = np.full((camera.height, camera.width, 3), 6.0, dtype=np.float32)
+        places = camera.project(self.attitude(number).inv().apply(self.stars_N))
+        add_spots(image, places, np.repeat(self.fluxes[:, None], 3, axis=1), 1.1)
+        if self.mover:
+            add_spots(image, self.place(number, camera)[None], np.full((1, 3), 600.0), 1.1)
+        return image + self.rng.normal(0, 1.2, image.shape[:2])[..., None]
+
+    def frame(self, number: int, camera: CameraModel = SKY_CAMERA, attitude: bool = False) -> Frame:
+        """Take a frame, with the true attitude or without."""
+        q_NC = self.attitude(number).as_quat() if attitude else None
+        return self.as_frame(self.levels(number, camera), number, camera, q_NC)
+
+    @staticmethod
+    def as_frame(
+        levels: np.ndarray, number: int, camera: CameraModel | None = SKY_CAMERA, q_NC: np.ndarray | None = None
+    ) -> Frame:
+        """Turn grey levels `(H, W, 3)` into a frame."""
+        image = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+        return Frame(number, round(SKY_DT_S * number * NANOSECONDS), image, camera, q_NC)
+
+    @staticmethod
+    def reported(result: FrameResult) -> list[SpaceObject]:
+        """Select what is reported."""
+        return [item for item in result.objects if item.reported]
+
+    @staticmethod
+    def check_numbers(result: FrameResult) -> None:
+        """Check that everything which is said is a number: None alone is unknown."""
+        for item in result.objects:
+            for value in vars(item).values():
+                if isinstance(value, (float, np.ndarray)):
+                    assert np.isfinite(value).all()
+        for name in ("displacement_px", "velocity_px_s", "velocity_covariance", "bidirectional"):
+            assert np.isfinite(getattr(result.matches, name)).all()
+        assert np.isfinite(result.background.homography).all()
+
+
+@pytest.fixture
+def sky() -> type[TurningSky]:
+    """Return the maker of a sky before a camera that turns."""
+    return TurningSky
+
+
+@pytest.fixture
+def pipeline(blob_sam: PromptedSam) -> Iterator[Pipeline]:
+    """Build a line on one thread: several wait for each other on a busy machine, for forty times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Pipeline(Config(), Models(blob_sam, None))
+    torch.set_num_threads(threads)

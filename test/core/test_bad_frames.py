@@ -1,23 +1,17 @@
 """Frames that are refused between good ones, and frames of a sensor that shows what is not there."""
 
-from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from scipy.spatial.transform import Rotation
 
 from sparsematch_ros.camera import CameraModel
-from sparsematch_ros.config import Config
-from sparsematch_ros.data import NANOSECONDS, Frame, FrameResult, ObjectState, SpaceObject
+from sparsematch_ros.data import NANOSECONDS, ObjectState
 from sparsematch_ros.errors import BadFrameError
-from sparsematch_ros.models import Models
 from sparsematch_ros.pipeline import Pipeline
-from sparsematch_ros.segmentation.sam import PromptedSam
 from sparsematch_ros.simulation.camera_specs import FaultsSpec
 from sparsematch_ros.simulation.faults import SensorFaults
-from sparsematch_ros.simulation.stars import add_spots
 
 WIDTH, HEIGHT, DT_S = 320, 240, 0.2
 CAMERA = CameraModel.from_fov(WIDTH, HEIGHT, 10.0)
@@ -26,74 +20,12 @@ MOVER_PX_S = 25.0
 LOST = ObjectState.LOST
 
 
-@pytest.fixture
-def pipeline(blob_sam: PromptedSam) -> Iterator[Pipeline]:
-    """Build a line on one thread: several wait for each other on a busy machine, for forty times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Pipeline(Config(), Models(blob_sam, None))
-    torch.set_num_threads(threads)
-
-
-class Flight:
-    """A noisy sky before a camera that turns, and in it a bright point that crosses the stars at 25 px/s."""
-
-    def __init__(self, mover: bool = True, seed: int = 7) -> None:
-        self.rng = np.random.default_rng(seed)
-        field_px = self.rng.uniform((-120, -120), (440, 360), (150, 2))
-        self.stars_N = CAMERA.bearings(field_px[np.abs(field_px[:, 1] - 120) > 12])
-        self.fluxes = 10 ** self.rng.uniform(1.9, 3.2, len(self.stars_N))
-        self.mover = mover
-
-    def attitude(self, number: int) -> Rotation:
-        """Compute R_NC of a frame."""
-        return Rotation.from_rotvec(DT_S * number * TURN_RAD_S)
-
-    def place(self, number: int) -> np.ndarray:
-        """Compute the mover's true place `(2,)`."""
-        mover_N = CAMERA.bearings(np.array([[90 + MOVER_PX_S * DT_S * number, 120.0]]))
-        return CAMERA.project(self.attitude(number).inv().apply(mover_N))[0]
-
-    def levels(self, number: int) -> np.ndarray:
-        """Draw a frame in grey levels, `(height, width, 3)`."""
-        image = np.full((HEIGHT, WIDTH, 3), 6.0, dtype=np.float32)
-        places = CAMERA.project(self.attitude(number).inv().apply(self.stars_N))
-        add_spots(image, places, np.repeat(self.fluxes[:, None], 3, axis=1), 1.1)
-        if self.mover:
-            add_spots(image, self.place(number)[None], np.full((1, 3), 600.0), 1.1)
-        return image + self.rng.normal(0, 1.2, image.shape[:2])[..., None]
-
-    def frame(self, number: int, attitude: bool = False) -> Frame:
-        q_NC = self.attitude(number).as_quat() if attitude else None
-        return as_frame(self.levels(number), number, q_NC)
-
-
-def as_frame(levels: np.ndarray, number: int, q_NC: np.ndarray | None = None) -> Frame:
-    image = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return Frame(number, round(DT_S * number * NANOSECONDS), image, CAMERA, q_NC)
-
-
-def reported(result: FrameResult) -> list[SpaceObject]:
-    return [item for item in result.objects if item.reported]
-
-
-def check_numbers(result: FrameResult) -> None:
-    """Check that everything which is said is a number: None alone is unknown."""
-    for item in result.objects:
-        for value in vars(item).values():
-            if isinstance(value, (float, np.ndarray)):
-                assert np.isfinite(value).all()
-    for name in ("displacement_px", "velocity_px_s", "velocity_covariance", "bidirectional"):
-        assert np.isfinite(getattr(result.matches, name)).all()
-    assert np.isfinite(result.background.homography).all()
-
-
 # Frames that are refused
 
 
-def test_a_stream_with_bad_frames_in_between_stays_right(pipeline: Pipeline) -> None:
+def test_a_stream_with_bad_frames_in_between_stays_right(pipeline: Pipeline, sky: Any) -> None:
     """Every third frame is bad in one way or another; each is refused with its reason, and the object goes on."""
-    flight, refused = Flight(), []
+    flight, refused = sky(), []
     nan, inf = np.full(4, np.nan), np.array([0.0, np.inf, 0.0, 1.0])
     for number in range(24):
         frame = flight.frame(number, attitude=True)
@@ -112,25 +44,25 @@ def test_a_stream_with_bad_frames_in_between_stays_right(pipeline: Pipeline) -> 
             refused.append((number, str(error)))
             continue
         assert bad is None
-        check_numbers(result)
+        sky.check_numbers(result)
         assert number < 2 or result.background.method == "stars+telemetry"
-        for item in reported(result):
+        for item in sky.reported(result):
             np.testing.assert_allclose(item.centroid_px, flight.place(number), atol=0.6)
     words = ("attitude", "attitude", "repeats", "goes back", "at least 16 px", "attitude", "goes back")
     assert [number for number, _ in refused] == list(range(2, 22, 3))
     assert all(word in reason for word, (_, reason) in zip(words, refused, strict=True))
-    (item,) = reported(result)
+    (item,) = sky.reported(result)
     np.testing.assert_allclose(np.linalg.norm(item.velocity_px_s), MOVER_PX_S, rtol=0.05)
 
 
 # What the sensor makes up
 
 
-def test_hot_pixels_cosmic_rays_and_flashes_never_confirm(pipeline: Pipeline) -> None:
+def test_hot_pixels_cosmic_rays_and_flashes_never_confirm(pipeline: Pipeline, sky: Any) -> None:
     """A camera that turns at 6 px/s against the stars: hot pixels run against them like movers. 60 hot pixels of up to
     the brightness of the brightest stars, 3 hits of particles and 2 flashes a frame, 50 frames: no object is believed.
     """
-    flight = Flight(mover=False)
+    flight = sky(mover=False)
     spec = FaultsSpec(
         hot_pixels=60, hot_pixel_e=150.0, cosmic_rays=3.0, cosmic_ray_e=200.0, cosmic_ray_length_px=5.0,
         flashes=2.0, flash_e=900.0, flash_sigma_px=1.1,
@@ -140,7 +72,7 @@ def test_hot_pixels_cosmic_rays_and_flashes_never_confirm(pipeline: Pipeline) ->
     for number in range(50):
         levels = flight.levels(number)
         faults.add_flashes(levels, DT_S * number)
-        result = pipeline.process(as_frame(levels + faults.electrons(DT_S * number)[..., None], number))
+        result = pipeline.process(sky.as_frame(levels + faults.electrons(DT_S * number)[..., None], number))
         stars_px = CAMERA.project(flight.attitude(number).inv().apply(flight.stars_N))
         for item in result.objects:
             assert not item.reported, f"a fault is reported in frame {number}"
@@ -165,26 +97,28 @@ FAULTY = {
 
 @pytest.mark.parametrize("attitude", [False, True])
 @pytest.mark.parametrize("fault", FAULTY)
-def test_a_sensor_that_shows_nothing_but_faults_reports_nothing(pipeline: Pipeline, fault: str, attitude: bool) -> None:
-    flight = Flight()
+def test_a_sensor_that_shows_nothing_but_faults_reports_nothing(
+    pipeline: Pipeline, fault: str, attitude: bool, sky: Any
+) -> None:
+    flight = sky()
     for number in range(12):
         q_NC = flight.attitude(number).as_quat() if attitude else None
-        result = pipeline.process(as_frame(np.repeat(FAULTY[fault]()[..., None], 3, axis=2), number, q_NC))
-        check_numbers(result)
-        assert not reported(result), f"reported in frame {number}"
+        result = pipeline.process(sky.as_frame(np.repeat(FAULTY[fault]()[..., None], 3, axis=2), number, q_NC=q_NC))
+        sky.check_numbers(result)
+        assert not sky.reported(result), f"reported in frame {number}"
 
 
 @pytest.mark.parametrize("fault", FAULTY)
-def test_an_object_outlives_a_frame_of_faults(pipeline: Pipeline, fault: str) -> None:
+def test_an_object_outlives_a_frame_of_faults(pipeline: Pipeline, fault: str, sky: Any) -> None:
     """Frame 12 shows nothing but faults: nothing new is reported in it or after it, and the object stays itself."""
-    flight, ids = Flight(), set()
+    flight, ids = sky(), set()
     for number in range(24):
         frame = flight.frame(number)
         if number == 12:
-            frame = as_frame(np.repeat(FAULTY[fault]()[..., None], 3, axis=2), number)
+            frame = sky.as_frame(np.repeat(FAULTY[fault]()[..., None], 3, axis=2), number)
         result = pipeline.process(frame)
-        check_numbers(result)
-        ids |= {item.id for item in reported(result)}
-    (item,) = reported(result)
+        sky.check_numbers(result)
+        ids |= {item.id for item in sky.reported(result)}
+    (item,) = sky.reported(result)
     assert ids == {item.id}
     np.testing.assert_allclose(item.centroid_px, flight.place(23), atol=0.6)

@@ -65,6 +65,7 @@ def test_only_what_lies_on_the_line_may_be_a_ghost() -> None:
     np.testing.assert_allclose(chance[:3], 1.0)
     assert chance[3] < 1e-6
     assert not on_line(ghosts_of(LIGHT), None, FRAME).any()
+    assert not on_line(ghosts_of(LIGHT), AXIS, FRAME).any()  # As in a frame that is all saturated.
 
 
 @pytest.mark.parametrize(("ghost_prior", "moves"), [(0.2, False), (1e-6, True)])
