@@ -200,7 +200,7 @@ class Pipeline:
         movers = self._static.movers(
             sources.points_px, sources.sigmas_px, sources.spread_root_px, background.stars, claimed, size
         )
-        movers &= detections.regions.off(sources.points_px) & detections.bodies.off(sources.points_px)
+        movers &= detections.regions.off(sources.points_px) & (detections.bodies.off(sources.points_px) | claimed)
         movers &= self.config.segmentation.point_sources
         chosen = movers & ((sources.snr >= self.config.segmentation.point_source_snr) | claimed)
         return chosen, int(movers.sum() - chosen.sum())

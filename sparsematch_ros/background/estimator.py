@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparsematch_ros.background.covariance import fit_covariance
 from sparsematch_ros.background.ghosts import ghost_layer
-from sparsematch_ros.background.ground import fit_ground
+from sparsematch_ros.background.ground import REACH_PX, fit_ground
 from sparsematch_ros.background.layers import Background, Layer, LayerKind
 from sparsematch_ros.background.rotation_fit import Lens
 from sparsematch_ros.background.star_pairs import pair_stars
@@ -31,8 +31,8 @@ _SAME_MOTION_PX, _SAME_MOTION_SIGMA = 0.2, 0.7
 _STARRY_SHARE, _LEAST_STARRY_SHARE = 0.8, 0.5
 # Of so many sources fewer than this share are stars where the view shows no sky.
 _MANY_SOURCES, _STARLESS_SHARE = 20, 0.2
-# What is rough, and correlates this much with the frame before, is texture and no noise of a sensor.
-_MOST_ROUGHNESS, _MOST_REPEATED = 4.0, 0.5
+# What is rough, or shows no star, and correlates this much with the frame before, is texture and no noise of a sensor.
+_MOST_ROUGHNESS, _MOST_REPEATED = 4.0, 0.4
 # A change of the interval extrapolates the motion by no more than this factor.
 _MOST_EXTRAPOLATION = 4.0
 
@@ -144,11 +144,15 @@ class BackgroundEstimator:
     def _fit_ground(
         self, previous: View, current: View, stars: Layer | None, last: Background, expected: FloatArray, dt_s: float
     ) -> Layer | None:
-        """Fit the ground where it may show: in surroundings, or anywhere where there is no proof of sky."""
+        """Fit the ground where it may show.
+
+        That is in surroundings; where no star proves a sky, in what looks like one too, and anywhere where little does.
+        """
         allowed = previous.surroundings
-        without_sky = previous.sky_share < _SKY_SHARE and (stars is None or stars.inliers == 0)
-        if without_sky or _starless(stars, previous) or previous.roughness > _MOST_ROUGHNESS:
+        if _starless(stars, previous) or previous.roughness > _MOST_ROUGHNESS:
             allowed = np.ones_like(allowed)
+        elif stars is None or stars.inliers == 0:
+            allowed = allowed | _far_from_bodies(previous) | (previous.sky_share < _SKY_SHARE)
         if previous.objects is not None:
             allowed = allowed & ~previous.objects
         if allowed.mean() < _GROUND_SHARE:
@@ -196,15 +200,17 @@ def _sky_in_view(stars: Layer | None, ground: Layer, previous: View, current: Vi
 
     It fills much of the image, and nearly all its sources move as stars do or its noise is new in each frame; or it is
     smooth and its stars move otherwise than the ground. A dark ocean looks like sky and specks of cloud over it like
-    stars, but they move with the ground.
+    stars, but they move with the ground. Where no star is seen, smooth cloud looks like sky, and so does a pattern of
+    the detector.
     """
     if stars is None or _starless(stars, previous):
         return False
     rough = current.roughness > _MOST_ROUGHNESS
     starry = stars.inliers / max(len(current.stars.points_px), 1)
-    if current.sky_share >= _SKY_SHARE:
-        texture = rough and _repeated(previous.texture, current.texture, ground) > _MOST_REPEATED
-        return starry > _STARRY_SHARE or not texture
+    if min(previous.sky_share, current.sky_share) >= _SKY_SHARE:
+        texture = rough or (stars.inliers == 0 and not _stands_still(ground, current))
+        repeated = texture and _repeated(previous.texture, current.texture, ground) > _MOST_REPEATED
+        return starry > _STARRY_SHARE or not repeated
     if rough or starry < _LEAST_STARRY_SHARE:
         return False
     # Where the stars are: elsewhere both may be wrong.
@@ -213,6 +219,18 @@ def _sky_in_view(stars: Layer | None, ground: Layer, previous: View, current: Vi
     spread = by_stars.covariances_px2 + by_ground.covariances_px2 + _SAME_MOTION_PX**2 * np.eye(2)
     distance2 = mahalanobis2(by_stars.points_px - by_ground.points_px, spread)
     return bool(np.median(distance2) > _SAME_MOTION_SIGMA**2)
+
+
+def _far_from_bodies(view: View) -> BoolArray:
+    """Mark `(H, W)` what looks like sky, so far from all else that no window of a corner holds any of it."""
+    return np.asarray(cv2.distanceTransform(np.isfinite(view.texture).astype(np.uint8), cv2.DIST_L2, 3) > REACH_PX)
+
+
+def _stands_still(layer: Layer, view: View) -> bool:
+    """Test whether a layer stands still in the image, as a pattern of the detector does."""
+    height, width = view.surroundings.shape
+    places = np.array([[x, y] for x in (0.25 * width, 0.75 * width) for y in (0.25 * height, 0.75 * height)])
+    return bool(np.abs(layer.transport(places).points_px - places).max() < _SAME_MOTION_PX)
 
 
 def _repeated(before: NDArray[np.float32], after: NDArray[np.float32], layer: Layer) -> float:

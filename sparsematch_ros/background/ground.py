@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +17,13 @@ from sparsematch_ros.geometry import apply_homography
 
 # Smooth cloud has structure over larger windows only: the image reduced by this factor shows it.
 _COARSE = 4
+# A corner of that is followed in a window that reaches so far [px].
+REACH_PX = 40.0
 # A layer whose motion is known no better than this over the image is not known [px].
 _MOST_SIGMA_PX = 3.0
+# A motion that misses that of a quarter of the steep slopes by more than this is not the ground's [px]; the share of
+# the pixels that are less steep, and the least number of the others.
+_MOST_MISFIT_PX, _STEEP, _LEAST_SAMPLES = 6.0, 0.7, 100
 
 
 def fit_ground(
@@ -39,23 +46,44 @@ def fit_ground(
         The layer, or None where too little agrees, or what agrees covers too little of the image to tell of the rest.
 
     """
-    before, after = follow_corners(
-        images, allowed, lambda points: apply_homography(expected, points), noise, config.max_features
-    )
-    layer = _fit(before, after, images[0].shape, config.ransac_threshold_px, config.min_inliers)
-    if layer is not None:
-        return layer
     shift = (_COARSE - 1) / 2
     enlarge = np.array([[_COARSE, 0, shift], [0, _COARSE, shift], [0, 0, 1.0]])
     size = tuple(length // _COARSE for length in images[0].shape[::-1])
     first, second = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images)
     coarse = cv2.resize(allowed.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    reduced = np.linalg.inv(enlarge) @ expected @ enlarge
-    before, after = follow_corners(
-        (first, second), coarse, lambda points: apply_homography(reduced, points), noise / _COARSE, config.max_features
-    )
-    before, after = apply_homography(enlarge, before), apply_homography(enlarge, after)
-    return _fit(before, after, images[0].shape, _COARSE * config.ransac_threshold_px, config.min_inliers)
+    for scale, pair, where, error in (
+        (np.eye(3), images, allowed, noise),
+        (enlarge, (first, second), coarse, noise / _COARSE),
+    ):
+        reduced = np.linalg.inv(scale) @ expected @ scale
+        before, after = follow_corners(
+            pair, where, functools.partial(apply_homography, reduced), error, config.max_features
+        )
+        before, after = apply_homography(scale, before), apply_homography(scale, after)
+        layer = _fit(before, after, images[0].shape, scale[0, 0] * config.ransac_threshold_px, config.min_inliers)
+        if layer is not None:
+            carried = np.linalg.inv(enlarge) @ layer.homography @ enlarge
+            if _COARSE * _misfit_px((first, second), coarse, carried, noise / _COARSE) < _MOST_MISFIT_PX:
+                return layer
+    return None
+
+
+def _misfit_px(
+    images: tuple[NDArray[np.uint8], NDArray[np.uint8]], allowed: BoolArray, homography: FloatArray, noise: float
+) -> float:
+    """Measure by how much a motion misses that of the texture all over the image; 0 where no texture shows it.
+
+    Objects before smooth cloud have most of the corners, but little of the area.
+    """
+    size = images[0].shape[::-1]
+    known = cv2.warpPerspective(allowed.astype(np.uint8), homography, size, flags=cv2.INTER_NEAREST) > 0
+    carried = cv2.warpPerspective(images[0].astype(np.float32), homography, size, flags=cv2.INTER_LINEAR)
+    slope = np.hypot(cv2.Sobel(carried, -1, 1, 0, scale=1 / 8), cv2.Sobel(carried, -1, 0, 1, scale=1 / 8))
+    known &= cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    known &= slope > max(2 * noise, float(np.quantile(slope[known], _STEEP)) if known.any() else 0.0)
+    if known.sum() < _LEAST_SAMPLES:
+        return 0.0
+    return float(np.quantile(np.abs(images[1][known] - carried[known]) / slope[known], 0.75))
 
 
 def _fit(before: FloatArray, after: FloatArray, size: tuple[int, ...], threshold_px: float, least: int) -> Layer | None:

@@ -26,6 +26,8 @@ SMOOTHING_PX = 1.0
 _LOWER_SHARE, _LOWER_MEAN = 0.7, 0.4735
 # Noise of a smoothed image in which every sample is exact to its last digit [quanta].
 _QUANTISATION = 0.1
+# Shares of a Gaussian that lie below so many standard deviations.
+_TAILS = ((2.0, 0.02275), (3.0, 0.00135))
 # A sky cell has at most this many times the sky's typical noise; sky that takes a smaller share of the image sets no
 # level.
 _MOST_NOISE_RATIO = 2.5
@@ -43,6 +45,8 @@ class Radiance:
         sky: `(H, W)` bool, cells in which nothing but noise and point sources stands above the level.
         significance: `(H, W)` float32 `(smooth - level) / noise`; 0 everywhere where no sky is in view.
         pixel_noise: standard deviation of a pixel before the smoothing [grey levels], where the image is calmest.
+        roughness: noise of the sky's calmer part over what smoothing leaves of the pixels' own: 1 of a true sky, more
+            of an ocean; NaN where no sky is in view.
 
     """
 
@@ -52,11 +56,7 @@ class Radiance:
     sky: BoolArray
     significance: Raster
     pixel_noise: float
-
-    @property
-    def roughness(self) -> float:
-        """Noise of the sky over what smoothing leaves of the pixels' own noise: 1 of a true sky, more of an ocean."""
-        return self.noise / self.pixel_noise * 2 * float(np.sqrt(np.pi)) * SMOOTHING_PX
+    roughness: float
 
     @property
     def has_sky(self) -> bool:
@@ -73,10 +73,24 @@ def measure_radiance(frame: Frame) -> Radiance:
     size = smooth.shape[::-1]
     if sky.mean() < _LEAST_SKY_SHARE:
         nothing = np.zeros_like(smooth)
-        return Radiance(smooth, nothing, float("nan"), nothing > 0, nothing, calmest)
-    level = cv2.resize(_interpolated(medians, sky), size, interpolation=cv2.INTER_LINEAR)
+        return Radiance(smooth, nothing, float("nan"), nothing > 0, nothing, calmest, float("nan"))
+    above = smooth - cv2.resize(_interpolated(medians, sky), size, interpolation=cv2.INTER_LINEAR)
     mask = cv2.resize(sky.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return Radiance(smooth, level, noise, mask, (smooth - level) * np.float32(1 / noise), calmest)
+    roughness = noise / calmest * 2 * float(np.sqrt(np.pi)) * SMOOTHING_PX
+    noise *= _tail(above[mask], noise)
+    return Radiance(smooth, smooth - above, noise, mask, above * np.float32(1 / noise), calmest, roughness)
+
+
+def _tail(above: Raster, noise: float) -> float:
+    """Measure how much farther the sky's noise reaches than a Gaussian, as after JPEG; 1 if it does not.
+
+    Args:
+        above: `(N,)` brightness of the sky's pixels over its level. What lies below is noise alone, as nothing shines
+            with less than no light.
+        noise: standard deviation from the sky's calmer part.
+
+    """
+    return max(1.0, *(-np.quantile(above, share) / (sigmas * noise) for sigmas, share in _TAILS))
 
 
 def lower_deviation(deviations: Raster) -> Raster:

@@ -18,7 +18,7 @@ from sparsematch_ros.detection.sources import Sources
 # background as what is evident.
 _LEAST_SPECK_PX = 9
 # The wings of the point spread: outside a body brightness falls to these shares of it within so many pixels.
-_WINGS = ((0.25, 2), (0.03, 4), (0.004, 6))
+_WINGS = ((0.4, 1), (0.25, 2), (0.03, 4), (0.004, 6))
 # Outside a moving body the difference to the background is below this share of the largest within so many pixels.
 _SKIRT = (0.4, 2)
 # The thick part of a region is deeper than this share of its depth, and what is as near to that.

@@ -20,6 +20,8 @@ from sparsematch_ros.data import BoolArray, FloatArray, IntArray
 _NOISES = (1.0, 3.0, 12.0)
 # Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
 _ACCELERATIONS = (0.3, 3.0, 20.0)
+# What flies freely is usually slow: a newborn's velocity in these models, as a share of the standard deviation.
+_SPEEDS = (0.1, 0.3, 1.0)
 _RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR, LayerKind.GHOST)
 _FIXED = (LayerKind.DETECTOR, LayerKind.GHOST)
 # Share of its size by which the centroid of a resting body wanders from frame to frame; by how much a ghost does, and
@@ -104,7 +106,8 @@ class ModelBank:
         states[:, :, :2] = centroids_px[:, None]
         covariances = np.zeros((count, COUNT, 4, 4))
         covariances[:, :, :2, :2] = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
-        covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speed_sigma_px_s**2
+        speeds = speed_sigma_px_s * np.interp(_ACCELERATION[MOVING], _ACCELERATIONS, _SPEEDS)
+        covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speeds**2
         chances = dict.fromkeys(_RESTING, (1 - _MOVING_PRIOR - fixed_priors - ghost_priors) / 2)
         chances |= {LayerKind.DETECTOR: fixed_priors, LayerKind.GHOST: ghost_priors}
         prior = np.full((count, COUNT), _MOVING_PRIOR / MOVING.sum())

@@ -75,6 +75,24 @@ def test_a_body_that_the_border_cuts_is_no_surroundings() -> None:
     assert not bodies.surroundings.any() and bodies.foreground[disc].mean() > 0.99
 
 
+@pytest.mark.parametrize("falls", [1.0, 2.0])
+def test_a_glare_is_surroundings_and_no_body(falls: float) -> None:
+    """Light that fades with some power of the distance ends only at the threshold; a disc beside it is a body."""
+    away = np.hypot(X - 90, Y - 120)
+    glare = 4000.0 / (1 + away / 2) ** (1 + falls) * (away < 200) + 235.0 * (np.abs(X - 90) < 2)
+    disc = np.hypot(X - 270, Y - 60) < 14
+    bodies = bodies_of(photographed(np.minimum(glare, 243) + 60.0 * disc))
+    assert bodies.surroundings[away < 20].all() and not bodies.foreground[away < 40].any()
+    assert bodies.foreground[disc].mean() > 0.95 and not bodies.surroundings[disc].any()
+
+
+def test_a_smeared_body_is_no_glare() -> None:
+    """A disc of 40 px that moved by 16 px while it was exposed."""
+    light = sum(4.0 * (np.hypot(X - 140 - step, Y - 110) < 40) for step in range(17))
+    bodies = bodies_of(photographed(light))
+    assert not bodies.surroundings.any() and bodies.foreground[110, 130:170].all()
+
+
 def test_without_sky_everything_is_surroundings() -> None:
     nothing = np.zeros((32, 32), dtype=bool)
     radiance = measure_radiance(frame_of(np.random.default_rng(0).normal(100, 30, (32, 32))))

@@ -230,6 +230,41 @@ def test_objects_are_left_out_of_the_ground() -> None:
     assert blind.ground is None or farthest_px(blind.ground.homography, STILL, left) > 1.0
 
 
+def test_a_body_before_a_sky_without_stars_is_no_ground() -> None:
+    """A textured square runs by (8, 5) px before noise alone; smooth cloud in its place is the ground."""
+    run = np.array([[1.0, 0, 8], [0, 1, 5], [0, 0, 1]])
+    cloud, square = texture(13, (20,), 20.0), (np.abs(X - 240) < 60) & (np.abs(Y - 180) < 60)
+    for bodies in (True, False):
+        views = []
+        for index, homography in enumerate((STILL, run)):
+            where = cv2.warpPerspective(square.astype(np.uint8), homography, SIZE[::-1]) > 0
+            sky = shown(cloud if not bodies else np.full(cloud.shape, 20.0), homography, 30 + index)
+            levels = np.where(where, shown(texture(14), homography, 40 + index), sky) if bodies else sky
+            looks = np.where(where & bodies, np.nan, sky - sky.mean())
+            views.append(view(index, levels, 0.9, np.zeros((0, 2)), ~EVERYWHERE, looks))
+        motion = BackgroundEstimator(CONFIG).estimate(views[0], views[1], Background())
+        if bodies:
+            assert motion.ground is None
+        else:
+            assert motion.method == "ground" and farthest_px(motion.homography, run) < 3.0
+
+
+def test_objects_with_most_of_the_corners_are_no_ground() -> None:
+    """Smooth cloud runs by (-7, 0) px, and two textured squares before it by other ways: neither is the ground's."""
+    cloud, squares = texture(15, (40,), 50.0), [(120, 100), (360, 250)]
+    images = []
+    for index in range(2):
+        levels = shown(cloud, np.array([[1.0, 0, -7 * index], [0, 1, 0], [0, 0, 1]]), 50 + index, 0.5)
+        for number, (x, y) in enumerate(squares):
+            way = index * np.array([[9, 4], [-3, 8]])[number]
+            patch = texture(16 + number)[:70, :70]
+            levels[y + way[1] : y + way[1] + 70, x + way[0] : x + way[0] + 70] = patch
+        images.append(gray(levels))
+    layer = fit_ground((images[0], images[1]), EVERYWHERE, STILL, 0.6, CONFIG)
+    cloudy = np.array([[30.0, 330], [450, 30], [240, 20]])
+    assert layer is None or farthest_px(layer.homography, np.array([[1.0, 0, -7], [0, 1, 0], [0, 0, 1]]), cloudy) < 3.0
+
+
 @pytest.mark.parametrize("sky_share", [0.6, 0.2])
 def test_stars_beside_a_planet_are_the_reference_where_they_move_otherwise(sky_share: float) -> None:
     """A planet in the lower half runs by (9, -6) px and turns, the stars above by (-3, 2) px: two layers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,27 @@ def test_a_large_sky_is_texture_only_where_that_repeats(
     after = np.roll(before, 7, axis=1) if repeats else noise(3)
     views = view(LARGE_SKY, roughness, before), view(LARGE_SKY, roughness, after)
     assert _sky_in_view(stars_of(share=share), ground_of(shift(7)), *views) == sky
+
+
+def test_without_a_star_what_moves_with_the_ground_is_cloud_however_smooth() -> None:
+    """No source is in view; what looks like the noise of a sky repeats, or is new in each frame."""
+    none = Stars.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0), 1000)
+    for after, sky in ((np.roll(noise(2), 7, axis=1), False), (noise(3), True)):
+        views = [replace(view(LARGE_SKY, SMOOTH, each), stars=none) for each in (noise(2), after)]
+        assert _sky_in_view(stars_of(share=0.0), ground_of(shift(7)), *views) == sky
+
+
+def test_a_pattern_of_the_detector_before_a_black_sky_is_no_cloud() -> None:
+    """No source is in view, and what repeats does not move in the image by a tenth of a pixel."""
+    none = Stars.of(np.zeros((0, 2)), np.zeros(0), np.zeros(0), 1000)
+    views = [replace(view(LARGE_SKY, SMOOTH, noise(2)), stars=none) for _ in range(2)]
+    assert _sky_in_view(stars_of(shift(3), share=0.0), ground_of(shift(0.1)), *views)
+
+
+def test_a_sky_does_not_come_from_one_frame_to_the_next() -> None:
+    """Only the second frame looks like sky, so nothing of it is known to be new or to repeat."""
+    views = view(0.0, ROUGH, np.full(SIZE, np.nan)), view(LARGE_SKY, ROUGH)
+    assert not _sky_in_view(stars_of(share=0.5), ground_of(shift(7)), *views)
 
 
 def test_texture_that_moves_otherwise_than_the_ground_is_no_proof_of_ground() -> None:
