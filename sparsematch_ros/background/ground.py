@@ -50,11 +50,8 @@ def fit_ground(
     enlarge = np.array([[_COARSE, 0, shift], [0, _COARSE, shift], [0, 0, 1.0]])
     size = tuple(length // _COARSE for length in images[0].shape[::-1])
     first, second = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images)
-    coarse = cv2.resize(allowed.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    for scale, pair, where, error in (
-        (np.eye(3), images, allowed, noise),
-        (enlarge, (first, second), coarse, noise / _COARSE),
-    ):
+    small = (first, second), cv2.resize(allowed.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    for scale, (pair, where), error in ((np.eye(3), (images, allowed), noise), (enlarge, small, noise / _COARSE)):
         reduced = np.linalg.inv(scale) @ expected @ scale
         before, after = follow_corners(
             pair, where, functools.partial(apply_homography, reduced), error, config.max_features
@@ -63,7 +60,7 @@ def fit_ground(
         layer = _fit(before, after, images[0].shape, scale[0, 0] * config.ransac_threshold_px, config.min_inliers)
         if layer is not None:
             carried = np.linalg.inv(enlarge) @ layer.homography @ enlarge
-            if _COARSE * _misfit_px((first, second), coarse, carried, noise / _COARSE) < _MOST_MISFIT_PX:
+            if _COARSE * _misfit_px(*small, carried, noise / _COARSE) < _MOST_MISFIT_PX:
                 return layer
     return None
 
@@ -74,6 +71,16 @@ def _misfit_px(
     """Measure by how much a motion misses that of the texture all over the image; 0 where no texture shows it.
 
     Objects before smooth cloud have most of the corners, but little of the area.
+
+    Args:
+        images: previous and current one, `(h, w)` uint8.
+        allowed: `(h, w)` bool, where the previous image may show ground.
+        homography: `(3, 3)` the motion.
+        noise: standard deviation of a pixel [grey levels].
+
+    Returns:
+        The upper quartile of what steep slopes show [px of these images].
+
     """
     size = images[0].shape[::-1]
     known = cv2.warpPerspective(allowed.astype(np.uint8), homography, size, flags=cv2.INTER_NEAREST) > 0

@@ -23,7 +23,7 @@ LEAST_AREA_PX = 20
 _FRAMED_SHARE, _LEAST_SHARE = 0.42, 0.02
 # So far over a limb the air may shine [px].
 _HAZE_PX = 32
-# What is left of a glare this far outside its outline is more than this share of what it is as far inside [px].
+# Rings so wide inside and outside an outline are compared [px]; a glare keeps more than this share of its brightness.
 _RING_PX, _GLOW = 3, 0.4
 # Outlines are measured in cells of this side, in which texture does not lengthen them [px].
 _OUTLINE_CELL_PX = 8
@@ -65,18 +65,17 @@ def find_bodies(radiance: Radiance, lit: BoolArray) -> Bodies:
     labels, _ = joined_labels(above)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    contrast = radiance.smooth - radiance.level
     for label in np.flatnonzero(areas > _LEAST_SHARE * labels.size):  # A few at most.
         body = labels == label
-        if _framed_share(body) > _FRAMED_SHARE or _fading(body, contrast) > _GLOW:
+        if _framed_share(body) > _FRAMED_SHARE or _fading(body, radiance.significance) > _GLOW:
             surroundings |= body
     if surroundings.any():
         surroundings = _widened(surroundings)
     return Bodies(above & ~surroundings, surroundings, lit)
 
 
-def _fading(body: BoolArray, contrast: Raster) -> float:
-    """Compute how much of a body's brightness `(H, W)` inside its outline is left outside of it.
+def _fading(body: BoolArray, significance: Raster) -> float:
+    """Compute how much of a body's brightness inside its outline `(H, W)` is left outside of it, as a share.
 
     A body ends within the point spread; a glare fades, and its outline is no more than where the threshold cuts it.
     Columns that bleed out of it end as bodies do, so only what is thicker is looked at.
@@ -84,9 +83,9 @@ def _fading(body: BoolArray, contrast: Raster) -> float:
     reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RING_PX + 1, 2 * _RING_PX + 1))
     mask = cv2.morphologyEx(body.astype(np.uint8), cv2.MORPH_OPEN, reach, iterations=2)
     inside, outside = (cv2.dilate(each, reach) > each for each in (1 - mask, mask))
-    if not inside.any():
+    if not inside.any() or not outside.any():
         return 0.0
-    return float(np.median(contrast[outside]) / np.median(contrast[inside]))
+    return float(np.median(significance[outside]) / np.median(significance[inside]))
 
 
 def _widened(surroundings: BoolArray) -> BoolArray:

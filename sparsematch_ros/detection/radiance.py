@@ -26,8 +26,8 @@ SMOOTHING_PX = 1.0
 _LOWER_SHARE, _LOWER_MEAN = 0.7, 0.4735
 # Noise of a smoothed image in which every sample is exact to its last digit [quanta].
 _QUANTISATION = 0.1
-# Shares of a Gaussian that lie below so many standard deviations.
-_TAILS = ((2.0, 0.02275), (3.0, 0.00135))
+# So many standard deviations below the mean of a Gaussian lie these shares of it.
+_TAIL_SIGMAS, _TAIL_SHARES = np.array([2.0, 3.0]), np.array([0.02275, 0.00135])
 # A sky cell has at most this many times the sky's typical noise; sky that takes a smaller share of the image sets no
 # level.
 _MOST_NOISE_RATIO = 2.5
@@ -74,11 +74,12 @@ def measure_radiance(frame: Frame) -> Radiance:
     if sky.mean() < _LEAST_SKY_SHARE:
         nothing = np.zeros_like(smooth)
         return Radiance(smooth, nothing, float("nan"), nothing > 0, nothing, calmest, float("nan"))
-    above = smooth - cv2.resize(_interpolated(medians, sky), size, interpolation=cv2.INTER_LINEAR)
+    level = cv2.resize(_interpolated(medians, sky), size, interpolation=cv2.INTER_LINEAR)
+    above = smooth - level
     mask = cv2.resize(sky.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     roughness = noise / calmest * 2 * float(np.sqrt(np.pi)) * SMOOTHING_PX
     noise *= _tail(above[mask], noise)
-    return Radiance(smooth, smooth - above, noise, mask, above * np.float32(1 / noise), calmest, roughness)
+    return Radiance(smooth, level, noise, mask, above * np.float32(1 / noise), calmest, roughness)
 
 
 def _tail(above: Raster, noise: float) -> float:
@@ -90,7 +91,7 @@ def _tail(above: Raster, noise: float) -> float:
         noise: standard deviation from the sky's calmer part.
 
     """
-    return max(1.0, *(-np.quantile(above, share) / (sigmas * noise) for sigmas, share in _TAILS))
+    return max(1.0, float((-np.quantile(above, _TAIL_SHARES) / (_TAIL_SIGMAS * noise)).max()))
 
 
 def lower_deviation(deviations: Raster) -> Raster:

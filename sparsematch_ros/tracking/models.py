@@ -19,9 +19,8 @@ from sparsematch_ros.data import BoolArray, FloatArray, IntArray
 # Standard deviation of the centroid as a multiple of the measured one: masks may be worse than they look.
 _NOISES = (1.0, 3.0, 12.0)
 # Acceleration of a moving object as a multiple of the setting: free flight, a body that turns, a manoeuvre.
-_ACCELERATIONS = (0.3, 3.0, 20.0)
-# What flies freely is usually slow: a newborn's velocity in these models, as a share of the standard deviation.
-_SPEEDS = (0.1, 0.3, 1.0)
+# What flies freely is usually slow: with each goes the newborn's velocity, as a share of its standard deviation.
+_ACCELERATIONS, _SPEEDS = (0.3, 3.0, 20.0), (0.1, 0.3, 1.0)
 _RESTING = (LayerKind.STARS, LayerKind.GROUND, LayerKind.DETECTOR, LayerKind.GHOST)
 _FIXED = (LayerKind.DETECTOR, LayerKind.GHOST)
 # Share of its size by which the centroid of a resting body wanders from frame to frame; by how much a ghost does, and
@@ -44,15 +43,15 @@ _REACH_SIGMA, _FAR = 6.0, -1e3
 _UNKNOWN_PX = 20.0
 
 
-def _model_table() -> tuple[IntArray, FloatArray, FloatArray]:
-    """Lay out the models: layer (-1: moving), acceleration and noise of each."""
-    rows = [(int(layer), 0.0, noise) for layer in _RESTING for noise in _NOISES]
-    rows += [(-1, acceleration, noise) for acceleration in _ACCELERATIONS for noise in _NOISES]
-    layers, accelerations, noises = zip(*rows)
-    return np.array(layers), np.array(accelerations), np.array(noises)
+def _model_table() -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """Lay out the models: layer (-1: moving), acceleration, first speed and noise of each."""
+    rows = [(int(layer), 0.0, 0.0, noise) for layer in _RESTING for noise in _NOISES]
+    rows += [(-1, *motion, noise) for motion in zip(_ACCELERATIONS, _SPEEDS) for noise in _NOISES]
+    layers, accelerations, speeds, noises = zip(*rows)
+    return np.array(layers), np.array(accelerations), np.array(speeds), np.array(noises)
 
 
-LAYERS, _ACCELERATION, _NOISE = _model_table()
+LAYERS, _ACCELERATION, _SPEED, _NOISE = _model_table()
 COUNT = len(LAYERS)
 MOVING: BoolArray = LAYERS < 0
 
@@ -106,8 +105,7 @@ class ModelBank:
         states[:, :, :2] = centroids_px[:, None]
         covariances = np.zeros((count, COUNT, 4, 4))
         covariances[:, :, :2, :2] = covariances_px2[:, None] * (_NOISE**2)[:, None, None]
-        speeds = speed_sigma_px_s * np.interp(_ACCELERATION[MOVING], _ACCELERATIONS, _SPEEDS)
-        covariances[:, MOVING, 2, 2] = covariances[:, MOVING, 3, 3] = speeds**2
+        covariances[:, :, 2, 2] = covariances[:, :, 3, 3] = (speed_sigma_px_s * _SPEED) ** 2
         chances = dict.fromkeys(_RESTING, (1 - _MOVING_PRIOR - fixed_priors - ghost_priors) / 2)
         chances |= {LayerKind.DETECTOR: fixed_priors, LayerKind.GHOST: ghost_priors}
         prior = np.full((count, COUNT), _MOVING_PRIOR / MOVING.sum())
